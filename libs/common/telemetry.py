@@ -1,0 +1,179 @@
+"""What a process tells about itself: JSON logs, metrics, and whether it lives and is ready.
+
+`/healthz` says that the event loop turned within the last seconds and touches no dependency, so a
+database that is away restarts nobody. `/readyz` says whether the service can do its job now, and
+lists why not. `/metrics` is Prometheus text. The three are served by a thread of their own, so a
+busy loop cannot delay them.
+
+Names of metrics are listed in docs/metrics.md; a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socketserver
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+__all__ = ["Health", "Metrics", "TelemetryServer", "configure_logging", "get_logger"]
+
+LOOP_STALL_S_MAX = 5.0
+_BEAT_S = 0.5
+_LATENCY_BUCKETS_S = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 30.0,
+)  # fmt: skip
+
+
+def configure_logging(service: str, level: str = "info") -> None:
+    """Send structured JSON lines to standard error, one object a line, with UTC timestamps."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s", force=True)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_to_json),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+def get_logger() -> Any:
+    """Return a logger: `log.info("bus.connected", partition=0)`; event names are dotted facts."""
+    return structlog.get_logger()
+
+
+def _to_json(event: dict[str, Any], **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()
+
+
+class Metrics:
+    """Makes this service's metrics in one registry; every name begins with `kite_`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def counter(self, name: str, text: str, labels: Iterable[str] = ()) -> Counter:
+        """Make a counter; its sample is called `kite_<name>_total`."""
+        return Counter(f"kite_{name}", text, tuple(labels), registry=self.registry)
+
+    def gauge(self, name: str, text: str, labels: Iterable[str] = ()) -> Gauge:
+        """Make a gauge called `kite_<name>`."""
+        return Gauge(f"kite_{name}", text, tuple(labels), registry=self.registry)
+
+    def latency(self, name: str, text: str, labels: Iterable[str] = ()) -> Histogram:
+        """Make a histogram of seconds called `kite_<name>`; end the name in `_seconds`."""
+        return Histogram(
+            f"kite_{name}", text, tuple(labels), registry=self.registry, buckets=_LATENCY_BUCKETS_S
+        )
+
+
+class Health:
+    """Liveness of the loop, and named conditions that readiness depends on.
+
+    Conditions start as not met; `ready` is true when all of them are.
+    """
+
+    def __init__(self) -> None:
+        self._beat_s = time.monotonic()
+        self._unmet: dict[str, str] = {}
+
+    def require(self, condition: str, reason: str = "not yet") -> None:
+        """Name a condition of readiness, or say why it is not met at the moment."""
+        self._unmet[condition] = reason
+
+    def met(self, condition: str) -> None:
+        """Say that a condition holds."""
+        self._unmet.pop(condition, None)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the event loop turned lately."""
+        return time.monotonic() - self._beat_s < LOOP_STALL_S_MAX
+
+    @property
+    def ready(self) -> bool:
+        """Whether every condition holds and the loop turns."""
+        return self.alive and not self._unmet
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The conditions that do not hold, each with its reason."""
+        return dict(self._unmet)
+
+    async def beat(self) -> None:
+        """Turn with the event loop until cancelled, so that a stall shows."""
+        while True:
+            self._beat_s = time.monotonic()
+            await asyncio.sleep(_BEAT_S)
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are not logged: a scrape every few seconds is no news."""
+
+
+class TelemetryServer:
+    """Serves `/metrics`, `/healthz` and `/readyz` on a thread until closed."""
+
+    def __init__(self, metrics: Metrics, health: Health, host: str, port: int) -> None:
+        """Bind at once, so a taken port is known before any work starts (raises OSError)."""
+        self._health = health
+        self._metrics_app = make_wsgi_app(metrics.registry)
+        self._server = make_server(host, port, self._app, _Server, _Quiet)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a path."""
+        host, port = self._server.server_address[:2]
+        return f"http://{host!s}:{port}"
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "/")
+        if path == "/metrics":
+            metrics: Iterable[bytes] = self._metrics_app(environ, start_response)
+            return metrics
+        if path == "/healthz":
+            return _answer(start_response, self._health.alive, {"alive": self._health.alive})
+        if path == "/readyz":
+            body = {"ready": self._health.ready, "reasons": self._health.reasons}
+            return _answer(start_response, self._health.ready, body)
+        start_response("404 Not Found", [("Content-Type", "application/json")])
+        return [b'{"error":"try /metrics, /healthz or /readyz"}\n']
+
+
+def _answer(start_response: Callable[..., Any], good: bool, body: object) -> list[bytes]:
+    status = "200 OK" if good else "503 Service Unavailable"
+    start_response(status, [("Content-Type", "application/json")])
+    return [msgspec.json.encode(body) + b"\n"]
