@@ -227,12 +227,15 @@ class Frame(Struct, frozen=True, array_like=True):
 
 
 class Checkpoint(Struct, frozen=True, array_like=True):
-    """The state of one operator and partition after input `source_seq`.
+    """The state of one operator and partition after input `source_seq`, frame number `source_n`.
 
-    `source_created_ms` names the input stream's incarnation: a stream made anew has other numbers.
+    `source_created_ms` and `output_created_ms` name the incarnations of the input and the output
+    stream: a stream made anew has other numbers.
     """
 
     version: int
     source_created_ms: int
+    output_created_ms: int
     source_seq: int
+    source_n: int
     state: bytes
