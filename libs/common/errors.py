@@ -7,15 +7,21 @@ final.
     ├── PositionError  a position does not fit its stream; final, exit code 3
     ├── SchemaError    a durable frame this version cannot read; final, exit code 3
     ├── CalendarError  a date outside the generated calendar; final
+    ├── RowsRefused    the database will never take these rows; final, exit code 3
     ├── ServerError    a local server cannot start (port, disk, version)
-    └── BusError             the bus could not do it now
-        ├── BusUnavailable  nobody answered: connect, wait and try again
-        ├── Doubt           it may or may not have happened: reload from the streams, then decide
-        ├── Fenced          another writer was faster: drop the state and reload
-        ├── StreamFull      the stream refuses rather than drops: wait for room
-        └── LeaseLost       another instance owns the partition now: stand by
+    ├── BusError             the bus could not do it now
+    │   ├── BusUnavailable  nobody answered: connect, wait and try again
+    │   ├── Doubt           it may or may not have happened: reload from the streams, then decide
+    │   ├── Fenced          another writer was faster: drop the state and reload
+    │   ├── StreamFull      the stream refuses rather than drops: wait for room
+    │   └── LeaseLost       another instance owns the partition now: stand by
+    └── StoreError           the database could not do it now
+        ├── StoreUnavailable  away, restarting, out of disk, or it may have happened: read the
+        │                     position again
+        └── StoreFenced       another writer moved the position: drop the batch, read it again
 
-A final error stops a service with the exit code above; every `BusError` is retried with a back-off.
+A final error stops a service with the exit code above; every `BusError` and `StoreError` is retried
+with a back-off.
 """
 
 from __future__ import annotations
@@ -31,10 +37,14 @@ __all__ = [
     "KiteError",
     "LeaseLost",
     "PositionError",
+    "RowsRefused",
     "SchemaError",
     "ServerError",
     "SettingsError",
+    "StoreError",
+    "StoreFenced",
     "StoreMismatch",
+    "StoreUnavailable",
     "StreamFull",
 ]
 
@@ -76,6 +86,12 @@ class SchemaError(KiteError):
     exit_code = EXIT_REFUSED
 
 
+class RowsRefused(KiteError):
+    """Rows that contradict what the database holds (a key twice) or what its types can hold."""
+
+    exit_code = EXIT_REFUSED
+
+
 class CalendarError(KiteError):
     """A date that the generated calendar does not cover."""
 
@@ -106,3 +122,15 @@ class StreamFull(BusError):
 
 class LeaseLost(BusError):
     """The consumer's pin was lost: another instance owns the partition now."""
+
+
+class StoreError(KiteError):
+    """The database could not do what was asked; trying again later may work."""
+
+
+class StoreUnavailable(StoreError):
+    """No database, no answer, or a transaction of which nobody knows whether it was committed."""
+
+
+class StoreFenced(StoreError):
+    """The position is not the one that this writer left: another writer committed since."""
