@@ -1,0 +1,1 @@
+"""The `kite` command: a client of the bus, the database and the gateway."""

@@ -1,0 +1,194 @@
+"""What the local servers need of the operating system: an account, directories, ports, space.
+
+Everything that fails here fails as `ServerError`, in one line that says what to do about it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pwd
+import random
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from libs.common.errors import ServerError
+
+__all__ = [
+    "LOOPBACK",
+    "Account",
+    "choose_port",
+    "claim_port",
+    "explain_os_errors",
+    "make_directory",
+    "make_home",
+    "processes_named",
+    "require_free_space",
+    "server_account",
+    "write_private",
+]
+
+LOOPBACK = "127.0.0.1"
+
+# An account of our own is better than `nobody`, which other programs use too; we do not create one.
+_UNPRIVILEGED_NAMES = ("alphakite", "nobody")
+
+# Below every usual range of ephemeral ports, so that no outgoing connection of this machine takes a
+# server's port while the server restarts.
+_PORT_RANGE = range(20_000, 32_000)
+_PORT_ATTEMPTS = 200
+
+
+@dataclass(frozen=True)
+class Account:
+    """The account a server runs under."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def server_account() -> Account | None:
+    """Return the unprivileged account to switch to when we are root, else None (stay ourselves)."""
+    if os.geteuid() != 0:
+        return None
+    for name in _UNPRIVILEGED_NAMES:
+        with contextlib.suppress(KeyError):
+            entry = pwd.getpwnam(name)
+            return Account(name, entry.pw_uid, entry.pw_gid)
+    raise ServerError(
+        "Postgres does not run as root, and there is no account 'nobody' to run it under: "
+        "create one named 'alphakite', or start as an ordinary user"
+    )
+
+
+@contextlib.contextmanager
+def explain_os_errors(path: Path) -> Iterator[None]:
+    """Turn a failure to write below `path` into a ServerError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ServerError(
+                f"no space left on the disk of {path}: free some and retry"
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise ServerError(
+                f"cannot write to {error.filename or path} ({error.strerror}): "
+                "set KITE_HOME to a directory that you own"
+            ) from error
+        raise ServerError(f"cannot use {path}: {error}") from error
+
+
+def make_home(home: Path, account: Account | None) -> None:
+    """Create the data home, and see to it that `account` can reach what lies in it.
+
+    The home itself holds no secret in the open: every file with one is readable by its owner only.
+    """
+    with explain_os_errors(home):
+        home.mkdir(parents=True, exist_ok=True)
+        if account is None:
+            if not os.access(home, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home))
+            return
+        home.chmod(stat.S_IMODE(home.stat().st_mode) | 0o011)
+    for directory in home.resolve().parents:
+        if not _may_enter(directory, account):
+            raise ServerError(
+                f"the servers run as '{account.name}', who may not enter {directory}: "
+                "set KITE_HOME to another directory, for example /var/lib/alphakite"
+            )
+
+
+def _may_enter(directory: Path, account: Account) -> bool:
+    status = directory.stat()
+    if status.st_uid == account.uid:
+        return bool(status.st_mode & stat.S_IXUSR)
+    if status.st_gid == account.gid:
+        return bool(status.st_mode & stat.S_IXGRP)
+    return bool(status.st_mode & stat.S_IXOTH)
+
+
+def make_directory(path: Path, account: Account | None, mode: int = 0o700) -> None:
+    """Create `path` with `mode`, owned by `account` (None: by us)."""
+    with explain_os_errors(path):
+        path.mkdir(exist_ok=True)
+        path.chmod(mode)
+        if account is not None:
+            os.chown(path, account.uid, account.gid)
+
+
+def write_private(path: Path, text: str, account: Account | None = None) -> None:
+    """Replace `path` atomically and durably by `text`, readable by its owner alone."""
+    with explain_os_errors(path.parent):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        staged = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            if account is not None:
+                os.chown(staged, account.uid, account.gid)
+            staged.replace(path)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
+
+
+def require_free_space(path: Path, needed_bytes: int) -> None:
+    """Raise ServerError when the disk that holds `path` has less than `needed_bytes` left."""
+    with explain_os_errors(path):
+        free_bytes = shutil.disk_usage(path).free
+    if free_bytes < needed_bytes:
+        raise ServerError(
+            f"only {free_bytes >> 20} MiB left on the disk of {path}, at least "
+            f"{needed_bytes >> 20} MiB are needed: free some or set KITE_HOME to another disk"
+        )
+
+
+def choose_port() -> int:
+    """Return a loopback port that nobody listens on now."""
+    picker = random.SystemRandom()
+    for _ in range(_PORT_ATTEMPTS):
+        port = picker.choice(_PORT_RANGE)
+        if _is_free(port):
+            return port
+    raise ServerError(f"no free port found between {_PORT_RANGE.start} and {_PORT_RANGE.stop}")
+
+
+def claim_port(port: int, server: str) -> int:
+    """Return `port` if it is free on loopback, any free one for 0; raises ServerError."""
+    if port == 0:
+        return choose_port()
+    if not _is_free(port):
+        raise ServerError(
+            f"port {port} for {server} is taken by another program: stop that or choose another"
+        )
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the servers do themselves: connections that still linger from before do not count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+def processes_named(name: str) -> Iterator[psutil.Process]:
+    """Yield the live processes whose program is called `name`."""
+    for process in psutil.process_iter(["name", "status"]):
+        if process.info["name"] == name and process.info["status"] != psutil.STATUS_ZOMBIE:
+            yield process

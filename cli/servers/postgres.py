@@ -1,0 +1,317 @@
+"""A local Postgres: loopback TCP only, scram passwords, small, and never as root.
+
+The data directory is made beside its final place and renamed at the very end, so that it is whole
+or absent. initdb and the first statements run without fsync, which would wait for the disk a
+thousand times; then everything is synced once, before the rename makes it count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import psutil
+
+from cli.servers import host
+from cli.servers.binaries import PostgresPrograms, postgres_programs
+from cli.servers.credentials import Credentials, load_credentials
+from cli.servers.server import (
+    CLEAN_ENVIRONMENT,
+    Command,
+    explain_log,
+    stop_process,
+    wait_for,
+)
+from deploy.supabase.roles import (
+    DATABASE,
+    LOGIN_ROLES,
+    OWNER,
+    READER,
+    SUPERUSER,
+    roles_sql,
+    scram_verifier,
+)
+from libs.common.errors import ServerError
+
+__all__ = ["PostgresServer"]
+
+_FREE_SPACE_NEEDED_BYTES = 256 << 20
+_ANSWER_WAIT_S = 5.0
+_ORPHANS_WAIT_S = 10.0
+_PROGRAM_WAIT_S = 120.0
+
+# Remembers in the data directory which roles and passwords were last applied there.
+_ROLES_MARK = "kite_roles"
+
+_DATABASE_SQL = (
+    f"CREATE DATABASE {DATABASE} OWNER {OWNER}",
+    f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC",
+    f"GRANT CONNECT ON DATABASE {DATABASE} TO {READER}",
+)
+
+_HBA = f"host all all {host.LOOPBACK}/32 scram-sha-256\n"
+
+_CAUSES = (
+    (r"could not bind|address already in use", "its port was taken by another program"),
+    (r"no space left on device", "the disk is full: free some space"),
+    (r"initialized by PostgreSQL version", "its data belongs to another major version"),
+    (r"permission denied", "it may not use its directory: check who owns the data home"),
+    (r"pre-existing shared memory", "the processes of its last run have not all ended yet"),
+    (r"could not (create|resize|map).*shared memory", "the machine is short of shared memory"),
+)
+
+
+def _settings(port: int, major: int) -> dict[str, str]:
+    """Return what postgresql.conf says: a server for a dozen connections on a small machine."""
+    settings = {
+        "listen_addresses": f"'{host.LOOPBACK}'",
+        "port": str(port),
+        # Paths of Unix sockets may not exceed about 100 bytes, which a data home can: TCP only.
+        "unix_socket_directories": "''",
+        "password_encryption": "scram-sha-256",
+        "max_connections": "40",
+        "shared_buffers": "32MB",
+        "work_mem": "4MB",
+        "maintenance_work_mem": "32MB",
+        "temp_buffers": "2MB",
+        "max_worker_processes": "4",
+        "max_logical_replication_workers": "0",
+        "max_parallel_workers_per_gather": "1",
+        "autovacuum_max_workers": "1",
+        "max_wal_senders": "2",
+        "max_wal_size": "256MB",
+        "min_wal_size": "48MB",
+        "checkpoint_timeout": "10min",
+        # Commits are on the disk when they return, whatever happens to the machine.
+        "fsync": "on",
+        "synchronous_commit": "on",
+        # Compiling costs more than the short queries here ever take.
+        "jit": "off",
+        # A query over all days locks every daily partition and its index.
+        "max_locks_per_transaction": "256",
+        # A client that died must not hold its locks for two hours.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "client_connection_check_interval": "10s",
+        "idle_in_transaction_session_timeout": "60s",
+        "timezone": "'UTC'",
+        "log_timezone": "'UTC'",
+        "log_line_prefix": "'%m [%p] %u@%d '",
+        # A statement may hold data; the error itself says enough.
+        "log_min_error_statement": "panic",
+        "log_checkpoints": "off",
+    }
+    if major >= 18:
+        settings["io_method"] = "sync"  # no pool of reader processes for a store this small
+    return settings
+
+
+class PostgresServer:
+    """One Postgres below a data home.
+
+    Port 0 takes a free one, which the object then keeps over restarts of the server.
+    """
+
+    name = "postgres"
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int = 0,
+        programs: PostgresPrograms | None = None,
+        runtime: Path | None = None,
+    ) -> None:
+        """Describe the server; `programs` overrides the wheel's, `runtime` is where copies go."""
+        self._home = home.absolute()
+        self._data = self._home / "postgres"
+        self._runtime = runtime or self._home / "runtime"
+        self._port = port
+        self._programs = programs
+        self._account = host.server_account()
+        self._credentials: Credentials | None = None
+
+    @property
+    def programs(self) -> PostgresPrograms:
+        """Where `psql`, `pg_dump` and the rest are; valid after `prepare`."""
+        if self._programs is None:
+            raise ServerError("Postgres is not prepared yet")
+        return self._programs
+
+    @property
+    def port(self) -> int:
+        """The port, known after `prepare`."""
+        return self._port
+
+    def dsn(self, role: str = OWNER, database: str = DATABASE) -> str:
+        """Return how to connect as `role`, password included."""
+        password = self._passwords[role]
+        return f"postgresql://{role}:{password}@{host.LOOPBACK}:{self._port}/{database}"
+
+    @property
+    def _passwords(self) -> dict[str, str]:
+        if self._credentials is None:
+            raise ServerError("Postgres is not prepared yet")
+        return self._credentials.postgres
+
+    def prepare(self) -> None:
+        """Make the data directory (once), passwords and configuration; see the package."""
+        host.make_home(self._home, self._account)
+        host.require_free_space(self._home, _FREE_SPACE_NEEDED_BYTES)
+        if self._programs is None:
+            self._programs = postgres_programs(self._runtime, copy=self._account is not None)
+        self._credentials = load_credentials(self._home, postgres_users=LOGIN_ROLES)
+        self._refuse_if_running()
+        self._port = host.claim_port(self._port, "Postgres")
+        if self._data.exists():
+            self._check_version()
+            self._configure(self._data)
+            self._ensure_roles()
+        else:
+            self._create()
+
+    def _create(self) -> None:
+        """Make the data directory whole, then let it appear."""
+        staged = self._data.with_name(".postgres.new")
+        with host.explain_os_errors(self._home):
+            shutil.rmtree(staged, ignore_errors=True)
+        host.make_directory(staged, self._account)
+        options = ("-U", SUPERUSER, "-E", "UTF8", "--no-locale", "-A", "reject", "--no-sync")
+        self._run("initdb", "-D", staged, *options)
+        self._configure(staged)
+        self._apply_roles(staged, *_DATABASE_SQL, fsync=False)
+        self._run("initdb", "-D", staged, "--sync-only")
+        with host.explain_os_errors(self._home):
+            staged.rename(self._data)
+
+    def _check_version(self) -> None:
+        found = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
+        if found != str(self.programs.major):
+            raise ServerError(
+                f"the data in {self._data} belongs to Postgres {found}, the programs are Postgres "
+                f"{self.programs.major}: restore a backup into a new KITE_HOME, or install the "
+                "version that fits"
+            )
+
+    def _configure(self, data: Path) -> None:
+        settings = _settings(self._port, self.programs.major)
+        lines = [f"{key} = {value}\n" for key, value in settings.items()]
+        text = "# Written at every start; ALTER SYSTEM overrides it.\n" + "".join(lines)
+        host.write_private(data / "postgresql.conf", text, self._account)
+        host.write_private(data / "pg_hba.conf", _HBA, self._account)
+
+    def _roles_fingerprint(self) -> str:
+        """Name the roles and passwords wanted, without telling them."""
+        wanted = "\n".join(roles_sql(self._passwords))
+        return hashlib.sha256(wanted.encode()).hexdigest()
+
+    def _ensure_roles(self) -> None:
+        """Bring the roles up to date, when passwords were renewed or the program is a newer one."""
+        mark = self._data / _ROLES_MARK
+        if not mark.exists() or mark.read_text(encoding="ascii") != self._roles_fingerprint():
+            self._apply_roles(self._data)
+
+    def _apply_roles(self, data: Path, *then: str, fsync: bool = True) -> None:
+        """Run statements as the superuser of the stopped server, in its single-user mode."""
+        verifiers = {role: scram_verifier(password) for role, password in self._passwords.items()}
+        statements = [*roles_sql(verifiers), *then]
+        settings = ("-c", "exit_on_error=true", "-c", f"fsync={'on' if fsync else 'off'}")
+        stdin = "\n".join(statements) + "\n"
+        self._run("postgres", "--single", *settings, "-D", data, "template1", stdin=stdin)
+        host.write_private(data / _ROLES_MARK, self._roles_fingerprint(), self._account)
+
+    def _run(self, program: str, *arguments: str | Path, stdin: str = "") -> None:
+        """Run one program of this Postgres as its account; raises ServerError with its words."""
+        command = self._command(program, *map(str, arguments))
+        try:
+            done = subprocess.run(
+                command.argv,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                timeout=_PROGRAM_WAIT_S,
+                **command.spawn_options(),
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise ServerError(f"cannot run {program}: {error}") from error
+        if done.returncode != 0:
+            last_line = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise ServerError(f"{program} failed: {self.explain(done.stderr) or last_line}")
+
+    def _command(self, program: str, *arguments: str) -> Command:
+        return Command(
+            argv=(self.programs.path(program), *arguments),
+            env=CLEAN_ENVIRONMENT,
+            cwd=self._home,
+            account=self._account,
+            stop_signal=signal.SIGINT,  # "fast": roll back what is open, checkpoint, end
+        )
+
+    def command(self) -> Command:
+        """Return what to spawn."""
+        return self._command("postgres", "-D", str(self._data))
+
+    async def wait_ready(
+        self, *, deadline_s: float = 30.0, alive: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Return when the owner can log in, which no stranger's server would allow."""
+        await wait_for("Postgres", self._answers, deadline_s=deadline_s, alive=alive)
+
+    async def _answers(self) -> bool:
+        try:
+            connection = await asyncpg.connect(self.dsn(), timeout=_ANSWER_WAIT_S, ssl=False)
+        except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
+            return False
+        except asyncpg.InvalidAuthorizationSpecificationError as error:
+            raise ServerError(
+                f"Postgres at port {self._port} refuses our login: {error}"
+            ) from error
+        await connection.close()
+        return True
+
+    def _processes(self) -> Iterator[psutil.Process]:
+        """Yield the live processes of this data directory: each has it as working directory."""
+        for process in host.processes_named("postgres"):
+            try:
+                if process.cwd() == str(self._data.resolve()):
+                    yield process
+            except psutil.Error:
+                continue
+
+    def _postmaster(self) -> psutil.Process | None:
+        """Return the live main process of this data directory, whatever a stale file may say."""
+        try:
+            pid = int((self._data / "postmaster.pid").read_text(encoding="ascii").split()[0])
+        except (FileNotFoundError, ValueError, IndexError):
+            return None
+        return next((process for process in self._processes() if process.pid == pid), None)
+
+    def _refuse_if_running(self) -> None:
+        """Refuse beside a live server; wait for the last processes of one that was killed."""
+        postmaster = self._postmaster()
+        if postmaster is not None:
+            raise ServerError(f"Postgres still runs from an earlier start, as pid {postmaster.pid}")
+        _, alive = psutil.wait_procs(list(self._processes()), timeout=_ORPHANS_WAIT_S)
+        if alive:
+            raise ServerError(f"a process of the last Postgres does not end: pid {alive[0].pid}")
+        # Nobody is left, so the file is stale; its number may be anybody's by now, which would
+        # make the new server refuse.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+
+    def stop_leftover(self, *, deadline_s: float = 10.0) -> bool:
+        """Stop this server if an earlier supervisor left it running; tell whether it was."""
+        postmaster = self._postmaster()
+        if postmaster is None:
+            return False
+        stop_process(postmaster, signal.SIGINT, deadline_s=deadline_s)
+        return True
+
+    def explain(self, log_tail: str) -> str | None:
+        """Name the cause of a failed start in one line, from the end of the server's log."""
+        return explain_log(log_tail, _CAUSES)

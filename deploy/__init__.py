@@ -1,0 +1,1 @@
+"""What an operator deploys: container, server and database definitions, and their generators."""

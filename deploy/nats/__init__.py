@@ -1,0 +1,1 @@
+"""The NATS server: who may do what (`policy`), and the configuration made of it (`config`)."""

@@ -1,0 +1,74 @@
+"""The nats-server's configuration, made of the policy: a pure function that returns its text.
+
+JSON is valid nats-server configuration and quotes every password rightly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.nats.policy import ADMIN, Permissions
+
+__all__ = ["ACCOUNT", "ServerOptions", "server_config"]
+
+ACCOUNT = "KITE"
+
+_MAX_PAYLOAD_BYTES = 1 << 20
+_MAX_MEMORY_STORE_BYTES = 64 << 20
+# What one slow reader may have pending before the server lets it go.
+_MAX_PENDING_BYTES = 16 << 20
+_MAX_CONNECTIONS = 256
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where one server listens and stores; addresses are `host:port`."""
+
+    name: str
+    listen: str
+    monitor: str
+    store_dir: str
+    max_file_store_bytes: int
+
+
+def server_config(
+    options: ServerOptions, granted: Mapping[str, Permissions], passwords: Mapping[str, str]
+) -> str:
+    """Return the configuration text; every user in `granted` needs a password."""
+    users = [
+        {"user": user, "password": passwords[user], "permissions": _rules(user, rules)}
+        for user, rules in sorted(granted.items())
+    ]
+    config: dict[str, Any] = {
+        "server_name": options.name,
+        "listen": options.listen,
+        "http": options.monitor,
+        "max_payload": _MAX_PAYLOAD_BYTES,
+        "max_pending": _MAX_PENDING_BYTES,
+        "max_connections": _MAX_CONNECTIONS,
+        # A slow reader outside must lose its connection, not slow the publishers inside.
+        "no_fast_producer_stall": True,
+        "jetstream": {
+            "store_dir": options.store_dir,
+            # An acknowledged message is on the disk, not only in the page cache.
+            "sync_interval": "always",
+            "max_file_store": options.max_file_store_bytes,
+            "max_memory_store": _MAX_MEMORY_STORE_BYTES,
+        },
+        "accounts": {ACCOUNT: {"jetstream": "enabled", "users": users}},
+    }
+    return json.dumps(config, indent=2) + "\n"
+
+
+def _rules(user: str, rules: Permissions) -> dict[str, Any]:
+    """Write one user's rules; an empty list would allow everything, so it becomes a denial."""
+    if user == ADMIN:
+        return {"publish": ">", "subscribe": ">"}
+    return {"publish": _rule(rules.publish), "subscribe": _rule(rules.subscribe)}
+
+
+def _rule(subjects: tuple[str, ...]) -> dict[str, list[str]]:
+    return {"allow": list(subjects)} if subjects else {"deny": [">"]}

@@ -1,0 +1,1 @@
+"""The database: roles, migrations, and the runner that applies them."""

@@ -1,0 +1,65 @@
+"""Throw-away databases on a running Postgres, cheap because they are copies of a template."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import asyncpg
+
+from cli.servers.postgres import PostgresServer
+from deploy.supabase.roles import OWNER, READER, SUPERUSER
+
+__all__ = ["Database", "as_superuser", "throw_away_database"]
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Database:
+    """How to connect to one database as each login role."""
+
+    name: str
+    owner: str
+    reader: str
+    superuser: str
+
+
+def as_superuser(server: PostgresServer, *statements: str) -> None:
+    """Run statements outside any test's database."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(server.dsn(SUPERUSER, "postgres"))
+        try:
+            for statement in statements:
+                await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
+@contextlib.contextmanager
+def throw_away_database(
+    server: PostgresServer, *, template: str = "template1"
+) -> Iterator[Database]:
+    """Yield a new database that belongs to the owner role; it is dropped at the end."""
+    name = f"test_{next(_numbers)}"
+    as_superuser(
+        server,
+        f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}",
+        f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
+        f"GRANT CONNECT ON DATABASE {name} TO {READER}",
+    )
+    try:
+        yield Database(
+            name,
+            owner=server.dsn(OWNER, name),
+            reader=server.dsn(READER, name),
+            superuser=server.dsn(SUPERUSER, name),
+        )
+    finally:
+        as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
