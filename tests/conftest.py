@@ -21,6 +21,7 @@ from hypothesis import settings
 from cli.servers.binaries import postgres_programs_in
 from cli.servers.nats import NatsServer
 from cli.servers.postgres import PostgresServer
+from deploy.supabase.migrate import migrate
 from tests.databases import Database, throw_away_database
 from tests.servers import Running, temporary_home
 
@@ -85,4 +86,19 @@ def postgres_15() -> Iterator[PostgresServer]:
 def empty_database(postgres: PostgresServer) -> Iterator[Database]:
     """A database without tables."""
     with throw_away_database(postgres) as database:
+        yield database
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: PostgresServer) -> Iterator[str]:
+    """The name of a database with the whole schema and no rows, to copy from."""
+    with throw_away_database(postgres) as database:
+        asyncio.run(migrate(database.owner))
+        yield database.name
+
+
+@pytest.fixture
+def migrated_database(postgres: PostgresServer, migrated_template: str) -> Iterator[Database]:
+    """A database with the whole schema."""
+    with throw_away_database(postgres, template=migrated_template) as database:
         yield database
