@@ -1,0 +1,55 @@
+"""Ports on loopback: the usual one where it is free, the one asked for or a clear refusal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cli.servers.host import choose_port, claim_port
+from libs.common.errors import ServerError, SettingsError
+
+__all__ = ["NATS_PORT", "POSTGRES_PORT", "Ports"]
+
+NATS_PORT = 4222
+POSTGRES_PORT = 5432
+
+
+@dataclass
+class Ports:
+    """Gives out ports, each only once; `notes` says where a usual one was taken."""
+
+    notes: list[str] = field(default_factory=list)
+    _given: set[int] = field(default_factory=set)
+
+    def free(self) -> int:
+        """Return a free port that was not given out before."""
+        while (port := choose_port()) in self._given:
+            continue
+        self._given.add(port)
+        return port
+
+    def keep(self, port: int) -> int:
+        """Return `port` if nobody took it meanwhile, else (also for 0) a free one in its place."""
+        try:
+            if port:
+                return claim_port(port, "a service")
+        except ServerError:
+            self._given.discard(port)
+        return self.free()
+
+    def usual(self, port: int, asked: int | None, server: str, option: str) -> int:
+        """Return `asked` if given (0: any), else the usual `port`, else any free one.
+
+        Raises SettingsError when the port asked for is taken.
+        """
+        if asked == 0:
+            return self.free()
+        try:
+            chosen = claim_port(asked or port, server)
+        except ServerError as error:
+            if asked:
+                line = f"{option} {asked}: the port is taken by another program"
+                raise SettingsError([f"{line}; choose another, or 0 for any free one"]) from error
+            chosen = self.free()
+            self.notes.append(f"port {port} is taken, {server} uses {chosen}")
+        self._given.add(chosen)
+        return chosen
