@@ -5,7 +5,6 @@ create table public.stream_positions (
     partition integer not null check (partition >= 0),
     seq bigint not null check (seq >= 0),
     frame_n bigint not null check (frame_n >= 0),
-    frame_n bigint not null default 0 check (frame_n >= 0),
     stream_created_ms bigint not null,
     updated_at timestamptz not null default now(),
     primary key (stream, partition)
@@ -14,8 +13,6 @@ comment on table public.stream_positions is
     'Last frame whose rows are stored, moved in the transaction that stores them.';
 comment on column public.stream_positions.frame_n is
     'Number of that frame in its partition, counted without a hole; 0: do not check the next one.';
-comment on column public.stream_positions.frame_n is
-    'The frame''s own number; 0 when unknown, which accepts a hole before the next frame.';
 comment on column public.stream_positions.stream_created_ms is
     'Which incarnation of the stream seq counts in; a stream made anew starts over.';
 
