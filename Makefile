@@ -1,7 +1,7 @@
 # The verbs of this repository; `make help` lists them. CI calls the same ones.
 #
-# Every verb needs Python 3.11 or newer and nothing else: deploy/venv.sh makes the virtual environment
-# from requirements/dev.txt before the first one, and again when that file has changed.
+# Every verb needs Python 3.11 or newer and nothing else: deploy/venv.sh makes the virtual
+# environment from requirements/dev.txt before the first one, and again when that file has changed.
 
 RUN := sh deploy/venv.sh dev
 PYTEST := $(RUN) -m pytest
@@ -16,7 +16,7 @@ LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(RUN) -m uv pip compile pyproject
 	$(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check fmt test unit integration e2e containers faults bench
+.PHONY: help setup lock check fmt docs test unit integration e2e containers faults bench
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ check: ## lint, format, types, import rules
 fmt: ## format the code and mend what the linter can
 	$(RUN) -m ruff check --fix $(CODE)
 	$(RUN) -m ruff format $(CODE)
+
+docs: ## write the generated pages (docs/settings.md)
+	$(RUN) -m deploy.settings_page
 
 test: ## every test that needs only Python
 	$(PYTEST) -m "not ($(NEEDS_MORE))" $(ARGS)

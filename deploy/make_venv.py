@@ -80,8 +80,13 @@ def choose(places: list[Path]) -> Path:
 
 @contextlib.contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Hold the one lock of a directory; the system releases it however this process ends."""
+    """Hold the one lock of a directory; the system releases it however its holders end.
+
+    The installers inherit it (``close_fds=False``): if this process is killed, its orphans still
+    keep a second setup from writing into the same environment.
+    """
     descriptor = os.open(directory, os.O_RDONLY)
+    os.set_inheritable(descriptor, True)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,7 +149,7 @@ def create(venv: Path, uv: str | None) -> None:
         )
     output = ""
     for command in attempts:
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, close_fds=False, capture_output=True, text=True)
         if done.returncode == 0 and works(venv):
             return
         output = done.stdout + done.stderr
@@ -162,6 +167,7 @@ def install_with_uv(uv: str, venv: Path, locked: Path) -> bool:
     done = subprocess.run(
         [*command, str(venv / "bin" / "python"), "-r", str(locked)],
         check=False,
+        close_fds=False,
         capture_output=True,
         text=True,
     )
@@ -182,7 +188,7 @@ def install_with_pip(venv: Path, locked: Path, count: int) -> None:
     tail: deque[str] = deque(maxlen=_TAIL_LINES_MAX)
     found = 0
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, close_fds=False
     ) as running:
         assert running.stdout is not None
         for line in running.stdout:

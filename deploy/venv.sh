@@ -3,9 +3,9 @@
 #
 #     deploy/venv.sh GROUP PYTHON-ARGUMENT...
 #
-# GROUP names requirements/GROUP.txt. Behind `./kite` and every verb of the Makefile. This file is the
-# fast path: with everything installed it costs a comparison of two files and an exec. The slow path,
-# with the lock and the installation, is deploy/make_venv.py.
+# GROUP names requirements/GROUP.txt. Behind `./kite` and every verb of the Makefile. This file is
+# the fast path: with everything installed it costs a comparison of two files and an exec. The slow
+# path, with the lock and the installation, is deploy/make_venv.py.
 #
 # KITE_PYTHON picks the interpreter to build with (default: the first of the usual names that is at
 # least 3.11). Works from any directory: relative paths in the arguments stay the caller's.

@@ -1,7 +1,7 @@
 """Waiting for an event instead of for a time: the only place in the tests that sleeps.
 
-A test states what it waits for and how long that may take at most. It goes on as soon as the event is
-there, and a miss fails with the sentence that was given.
+A test states what it waits for and how long that may take at most. It goes on as soon as the event
+is there, and a miss fails with the sentence that was given.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _POLL_S = 0.01
 def eventually(predicate: Callable[[], T], deadline_s: float, what: str) -> T:
     """Call ``predicate`` until its result is true, and return that result.
 
-    Raises AssertionError naming ``what`` and the last result once ``deadline_s`` seconds have passed.
+    Raises AssertionError naming ``what`` and the last result once ``deadline_s`` seconds are over.
     """
     end = time.monotonic() + deadline_s
     while not (result := predicate()):
@@ -34,7 +34,7 @@ def eventually(predicate: Callable[[], T], deadline_s: float, what: str) -> T:
 async def eventually_async(
     predicate: Callable[[], T | Awaitable[T]], deadline_s: float, what: str
 ) -> T:
-    """Do what ``eventually`` does without blocking the loop; ``predicate`` may be a coroutine function.
+    """Do what ``eventually`` does without blocking the loop; ``predicate`` may be a coroutine.
 
     A predicate that hangs counts as a miss: it is cancelled at the deadline.
     """

@@ -2,16 +2,16 @@
 
 Promises:
 
-- Instants are epoch milliseconds UTC, days are New York calendar dates, and daylight saving is right.
+- Instants are epoch milliseconds UTC, days are New York dates, and daylight saving is right.
 - The days and hours equal those of the exchange for 1990 to 2035 (``table.py``, generated).
   Anything outside raises ``CalendarError``; nothing is ever guessed.
 - It never asks what time it is, so that the same input gives the same answer in every replay.
 - The per-tick calls cost one dictionary look-up.
 
-Theory of operation. New York differs from UTC by whole hours, and every segment begins and ends on a
-half hour. All instants of one half hour UTC therefore share day, session and segment, so one cached
-``_Span`` per half hour answers every question, without a notion of "the current day" that would have
-to be moved forward.
+Theory of operation. New York differs from UTC by whole hours, and every segment begins and ends on
+a half hour. All instants of one half hour UTC therefore share day, session and segment, so one
+cached ``_Span`` per half hour answers every question, without a notion of "the current day" that
+would have to be moved forward.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def session(day: dt.date) -> Session | None:
 
 
 def session_at(ts_ms: int) -> Session | None:
-    """Return the session of the New York day that holds the instant, open at that instant or not."""
+    """Return the session of the New York day that holds the instant, be it on then or not."""
     return _span(ts_ms // _HALF_HOUR_MS).session
 
 
@@ -127,7 +127,7 @@ def segment_at(ts_ms: int) -> Segment:
 
 
 def segment_bounds_ms(ts_ms: int) -> tuple[int, int]:
-    """Return [start, end) of the segment, or of the closed stretch of the day, around the instant."""
+    """Return [start, end) of the segment, or closed stretch of the day, around the instant."""
     span = _span(ts_ms // _HALF_HOUR_MS)
     return span.start_ms, span.end_ms
 
@@ -140,9 +140,10 @@ def is_open(ts_ms: int) -> bool:
 def bucket(ts_ms: int, length_ms: int) -> tuple[int, int]:
     """Return [start, end) of the bar of the given length that holds the instant.
 
-    Buckets count from the open of their segment and are cut at its end: hours of the regular segment
-    start at 09:30, and the last one is 15:30-16:00. Closed stretches begin on whole hours of New York,
-    so the same rule aligns them to whole hours; no bucket crosses midnight. ``length_ms`` is positive.
+    Buckets count from the open of their segment and are cut at its end: hours of the regular
+    segment start at 09:30, and the last one is 15:30-16:00. Closed stretches begin on whole hours
+    of New York, so the same rule aligns them to whole hours; no bucket crosses midnight.
+    ``length_ms`` is positive.
     """
     span = _span(ts_ms // _HALF_HOUR_MS)
     start_ms = ts_ms - (ts_ms - span.start_ms) % length_ms
@@ -182,8 +183,8 @@ def _require_known(day: dt.date) -> None:
 
 def _unknown(what: str) -> CalendarError:
     return CalendarError(
-        f"{what} is outside the calendar, which covers {FIRST_DAY} to {LAST_DAY}; for other years run "
-        "`python -m libs.common.calendar.generate --first YEAR --last YEAR` and commit its table.py"
+        f"{what} is outside the calendar, which covers {FIRST_DAY} to {LAST_DAY}; for other years"
+        " run `python -m libs.common.calendar.generate --first YEAR --last YEAR`, commit table.py"
     )
 
 

@@ -1,8 +1,8 @@
 """Write ``table.py``, the calendar's data, from the exchange-calendars package.
 
-A development tool: services read the table and need neither that package nor pandas. The table names
-only what departs from "every weekday from 09:30 to 16:00"; a departure that it cannot express (a late
-open, a weekend session) stops the generator instead of being dropped.
+A development tool: services read the table and need neither that package nor pandas. The table
+names only what departs from "every weekday from 09:30 to 16:00"; a departure that it cannot express
+(a late open, a weekend session) stops the generator instead of being dropped.
 
 Run ``python -m libs.common.calendar.generate`` from the repository.
 """
@@ -39,7 +39,7 @@ class ExchangeDay(NamedTuple):
 
 
 def exchange_days(first_year: int, last_year: int) -> list[ExchangeDay]:
-    """Return every session of the New York Stock Exchange from one year to another, both included."""
+    """Return every session of the New York Stock Exchange in the years given, both included."""
     exchange = exchange_calendars.get_calendar(
         "XNYS", start=f"{first_year}-01-01", end=f"{last_year}-12-31"
     )
@@ -53,7 +53,7 @@ def exchange_days(first_year: int, last_year: int) -> list[ExchangeDay]:
 
 
 def render(first_year: int, last_year: int) -> str:
-    """Return the text of ``table.py`` for the years given; ValueError when it cannot be expressed."""
+    """Return the text of ``table.py``; ValueError when the years cannot be expressed in it."""
     days = {item.day: item for item in exchange_days(first_year, last_year)}
     odd = [item for item in days.values() if item.open != _OPEN or item.day.weekday() >= 5]
     if odd:
