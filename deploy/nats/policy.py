@@ -121,10 +121,11 @@ def _read_stream(stream: str) -> list[str]:
 
 
 def _use_consumer(stream: str, consumer: str) -> list[str]:
-    """Pull from, rewind, look at and acknowledge to one existing consumer."""
+    """Pull from, rewind, hand over, look at and acknowledge to one existing consumer."""
     return [
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
         f"$JS.API.CONSUMER.RESET.{stream}.{consumer}",
+        f"$JS.API.CONSUMER.UNPIN.{stream}.{consumer}",
         f"$JS.API.CONSUMER.INFO.{stream}.{consumer}",
         f"$JS.ACK.{stream}.{consumer}.>",
     ]
