@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import asyncpg
@@ -13,7 +13,7 @@ import asyncpg
 from cli.servers.postgres import PostgresServer
 from deploy.supabase.roles import OWNER, READER, SUPERUSER
 
-__all__ = ["Database", "as_superuser", "throw_away_database"]
+__all__ = ["Database", "as_superuser", "connected", "throw_away_database"]
 
 _numbers = itertools.count(1)
 
@@ -63,3 +63,13 @@ def throw_away_database(
         )
     finally:
         as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextlib.asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection that is closed at the end, whatever happened to it."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        connection.terminate()
