@@ -1,0 +1,1 @@
+"""MARKET -> INDICATORS: closed candles, SMA9 and session VWAP, on ticks and on every timeframe."""

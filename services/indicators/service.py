@@ -1,0 +1,39 @@
+"""Wiring: one owner loop per partition around the pure operator."""
+
+from __future__ import annotations
+
+import asyncio
+
+from libs.common import subjects
+from libs.common.owner import OwnerMetrics, Ownership, own
+from libs.common.runner import Runtime, connect_bus
+from services.indicators.core import ANOMALIES, Operator
+from services.indicators.live import LiveFeed
+from services.indicators.settings import IndicatorsSettings
+
+__all__ = ["serve"]
+
+
+async def serve(runtime: Runtime[IndicatorsSettings]) -> None:
+    """Answer every MARKET frame of the partitions that the server gives us, until stopped."""
+    settings = runtime.settings
+    metrics = OwnerMetrics(runtime)
+    anomalies = runtime.metrics.counter(
+        "indicators_anomalies", "Input that should not occur, by what it was", ["kind"]
+    )
+    counters = {kind: anomalies.labels(kind) for kind in ANOMALIES}
+
+    def new_operator() -> Operator:
+        return Operator(settings.definition, lambda kind: counters[kind].inc())
+
+    async with connect_bus(runtime) as bus, asyncio.TaskGroup() as owners:
+        for partition in range(settings.partitions):
+            ownership = Ownership(
+                service=runtime.name,
+                input_stream=subjects.MARKET,
+                output_stream=subjects.INDICATORS,
+                partition=partition,
+                new_operator=new_operator,
+                live=LiveFeed(),
+            )
+            owners.create_task(own(runtime, bus, ownership, metrics))
