@@ -33,14 +33,14 @@ what you may want to set for it stands in [`.env.example`](../.env.example).
 
 def render() -> str:
     """Return the text of the page."""
-    parts = [_INTRODUCTION, *_section("Every service", ServiceSettings, frozenset())]
+    parts = [_INTRODUCTION, *section("Every service", ServiceSettings, frozenset())]
     common = frozenset(field.name for field in msgspec.structs.fields(ServiceSettings))
     for path in sorted((ROOT / "services").glob("*/settings.py")):
         service = path.parent.name
         module = importlib.import_module(f"services.{service}.settings")
         for value in vars(module).values():
             if _is_settings(value) and value.__module__ == module.__name__:
-                parts += _section(service, value, common)
+                parts += section(service, value, common)
     return "\n".join(parts)
 
 
@@ -48,7 +48,8 @@ def _is_settings(value: object) -> TypeGuard[type[ServiceSettings]]:
     return isinstance(value, type) and issubclass(value, ServiceSettings)
 
 
-def _section(title: str, settings: type[msgspec.Struct], known: frozenset[str]) -> Iterator[str]:
+def section(title: str, settings: type[msgspec.Struct], known: frozenset[str]) -> Iterator[str]:
+    """Yield the lines about one service, without the fields that are known already."""
     fields = [field for field in msgspec.structs.fields(settings) if field.name not in known]
     yield f"## {title}\n"
     yield inspect.cleandoc(settings.__doc__ or "") + "\n"
