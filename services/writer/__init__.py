@@ -1,0 +1,1 @@
+"""Frames -> rows: the only service that writes to the database."""

@@ -1,0 +1,30 @@
+"""What the writer needs to know, from the environment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from libs.common.settings import Positive, ServiceSettings
+
+__all__ = ["Settings"]
+
+
+class Settings(ServiceSettings, frozen=True, kw_only=True):
+    """The database, and how rows are batched.
+
+    `pg_dsn` is a Postgres connection string of the tables' owner. A batch is written
+    `writer_flush_ms` after its first frame, or as soon as it holds `writer_rows_max` rows or
+    `writer_input_bytes_max` of encoded frames. `writer_connections_max` bounds what all lanes
+    together use of the database. A statement that takes longer than `writer_statement_timeout_s`
+    is given up and tried again. `writer_report_s` is how often `streaming_metrics` gets a row.
+    """
+
+    pg_dsn: str
+    writer_flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 250
+    writer_rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
+    writer_input_bytes_max: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
+    writer_connections_max: Annotated[int, Meta(ge=1, le=64)] = 4
+    writer_statement_timeout_s: Positive = 30
+    writer_report_s: Annotated[int, Meta(ge=1, le=3600)] = 15

@@ -1,0 +1,260 @@
+"""The database as the writer sees it, and its Postgres adapter.
+
+What every store promises (tests/contract/test_store.py):
+
+- `commit` moves the position from `batch.before` to `batch.after` and stores the batch's rows, or
+  does neither. When the position is not `batch.before` it raises StoreFenced and stores nothing.
+- StoreUnavailable leaves open whether a commit happened: read the position, which tells.
+- RowsRefused is final: the rows contradict what is stored, or do not fit its types. A tick stored
+  twice is such a contradiction; it is never passed over in silence.
+- A candle equal to the stored one changes nothing. A different one replaces it with the next
+  revision, and what it replaces goes to `candle_revisions`. A gap replaces the one of its id; a
+  signal does if its revision is higher.
+
+On Postgres the UPDATE of the position is the first statement of the transaction: its row lock makes
+a second writer wait, then find the position moved. Partitions are made before the transaction, so
+that no lane holds locks while another makes a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import date
+from io import BytesIO
+from types import TracebackType
+from typing import Any, Protocol
+
+import asyncpg
+from msgspec import Struct
+
+from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch, StoreUnavailable
+from services.writer import upserts
+from services.writer.core import Batch, Lines, Position
+from services.writer.rows import INDICATOR_COLUMNS, TICK_COLUMNS
+
+__all__ = ["PostgresStore", "Report", "Store"]
+
+_CONNECT_TIMEOUT_S = 10.0
+_LOCK_TIMEOUT_S = 10
+_PARTITIONS_CACHED_MAX = 4096
+
+# SQLSTATE classes: the data themselves are wrong, and will be the next time.
+_DATA_EXCEPTION, _CONSTRAINT_VIOLATION = "22", "23"
+
+_META = "SELECT value FROM public.kite_meta WHERE key = $1"
+_CLAIM_META = "INSERT INTO public.kite_meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_POSITION = """
+    SELECT stream_created_ms, seq, frame_n FROM public.stream_positions
+    WHERE stream = $1 AND partition = $2"""
+_FIRST_POSITION = """
+    INSERT INTO public.stream_positions (stream, partition, seq, frame_n, stream_created_ms)
+    VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING"""
+_MOVE_POSITION = """
+    UPDATE public.stream_positions SET seq = $3, frame_n = $4, updated_at = now()
+    WHERE stream = $1 AND partition = $2 AND stream_created_ms = $5 AND seq = $6"""
+_REPORT = """
+    INSERT INTO public.streaming_metrics (service, instance, "timestamp", broker_timestamp,
+        market_open, status, batches, records_processed, errors, processing_ms)
+    VALUES ($1, $2, to_timestamp($3 / 1000.0), to_timestamp($4 / 1000.0), $5, $6, $7, $8, $9, $10)
+    ON CONFLICT DO NOTHING"""
+
+
+class Report(Struct, frozen=True):
+    """A row of `streaming_metrics`: what one instance did since its report before."""
+
+    instance: str
+    now_ms: int
+    broker_ms: int | None
+    market_open: bool | None
+    status: str
+    batches: int
+    records: int
+    errors: int
+    processing_ms: float
+
+
+class Store(Protocol):
+    """Where rows and positions go."""
+
+    async def claim(self, meta: Mapping[str, str]) -> None:
+        """Make the store belong to `meta`, or raise StoreMismatch if it belongs to something else.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+    async def position(self, stream: str, partition: int) -> Position | None:
+        """Return the last committed position, None before the first; raises StoreUnavailable."""
+        ...
+
+    async def commit(self, batch: Batch) -> None:
+        """Store rows and position together; raises as said above."""
+        ...
+
+    async def ping(self) -> None:
+        """Return if the store answers; raises StoreUnavailable."""
+        ...
+
+    async def report(self, report: Report) -> None:
+        """Keep a report; raises StoreUnavailable."""
+        ...
+
+
+class PostgresStore:
+    """Rows by text COPY and upserts over a few connections; used as a context manager.
+
+    Connections are made when they are needed, so it starts while the database is away.
+    """
+
+    def __init__(self, dsn: str, *, connections_max: int, statement_timeout_s: int) -> None:
+        self._dsn = dsn
+        self._connections_max = connections_max
+        self._statement_timeout_s = statement_timeout_s
+        self._pool: asyncpg.Pool[Any] | None = None
+        self._partitions: set[tuple[str, date]] = set()
+
+    async def __aenter__(self) -> PostgresStore:
+        limit_ms = str(self._statement_timeout_s * 1000)
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=self._connections_max,
+            timeout=_CONNECT_TIMEOUT_S,
+            # The server's own limit comes first and says more; this one is for a silent network.
+            command_timeout=self._statement_timeout_s + _LOCK_TIMEOUT_S,
+            reset=_keep_session,
+            server_settings={
+                "application_name": "kite-writer",
+                "statement_timeout": limit_ms,
+                "lock_timeout": str(_LOCK_TIMEOUT_S * 1000),
+                # A writer that was frozen in a transaction must not block its successor for ever.
+                "idle_in_transaction_session_timeout": limit_ms,
+                "timezone": "UTC",
+            },
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def claim(self, meta: Mapping[str, str]) -> None:
+        """See Store."""
+        async with self._connection() as connection:
+            for key, wanted in meta.items():
+                await connection.execute(_CLAIM_META, key, wanted)
+                found = await connection.fetchval(_META, key)
+                if found != wanted:
+                    raise StoreMismatch(
+                        f"the database was made for {key} {found!r}, this writer runs for "
+                        f"{wanted!r}: use another database, or set KITE_{key.upper()}={found}"
+                    )
+
+    async def position(self, stream: str, partition: int) -> Position | None:
+        """See Store."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(_POSITION, stream, partition)
+            return None if row is None else Position(*row)
+
+    async def commit(self, batch: Batch) -> None:
+        """See Store."""
+        async with self._connection() as connection:
+            await self._ensure_partitions(connection, batch)
+            async with connection.transaction():
+                await _move_position(connection, batch)
+                await _copy(connection, "equity_data", TICK_COLUMNS, batch.ticks)
+                await _copy(connection, "indicators", INDICATOR_COLUMNS, batch.indicators)
+                for wave in batch.candles:
+                    await connection.execute(upserts.CANDLES, *upserts.candle_columns(wave))
+                if batch.gaps:
+                    await connection.execute(upserts.GAPS, *upserts.gap_columns(batch.gaps))
+                if batch.signals:
+                    columns = upserts.signal_columns(batch.signals)
+                    await connection.execute(upserts.SIGNALS, *columns)
+
+    async def ping(self) -> None:
+        """See Store."""
+        async with self._connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async def report(self, report: Report) -> None:
+        """See Store."""
+        async with self._connection() as connection:
+            await connection.execute(
+                _REPORT, "writer", report.instance, report.now_ms, report.broker_ms,
+                report.market_open, report.status, report.batches, report.records, report.errors,
+                report.processing_ms,
+            )  # fmt: skip
+
+    async def _ensure_partitions(self, connection: Any, batch: Batch) -> None:
+        if len(self._partitions) > _PARTITIONS_CACHED_MAX:
+            self._partitions.clear()
+        for table, day in sorted(batch.partitions - self._partitions):
+            await connection.execute("SELECT public.kite_ensure_partition($1, $2)", table, day)
+            self._partitions.add((table, day))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        """Lend a connection; whatever the driver raises meanwhile comes out as an error of ours."""
+        assert self._pool is not None, "the store is used outside its context"
+        try:
+            async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
+                yield connection
+        except asyncpg.PostgresError as error:
+            if _is_missing_partition(error):
+                self._partitions.clear()  # somebody removed one: make it again
+            elif (error.sqlstate or "")[:2] in (_DATA_EXCEPTION, _CONSTRAINT_VIOLATION):
+                raise RowsRefused(_one_line(error)) from error
+            raise StoreUnavailable(_one_line(error)) from error
+        except asyncpg.DataError as error:
+            raise RowsRefused(_one_line(error)) from error
+        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+            raise StoreUnavailable(_one_line(error)) from error
+
+
+async def _keep_session(_: object) -> None:
+    """Reset nothing when a connection comes back: our transactions leave no trace in it."""
+
+
+async def _move_position(connection: Any, batch: Batch) -> None:
+    before, after = batch.before, batch.after
+    if before.seq == 0:
+        answer = await connection.execute(
+            _FIRST_POSITION, batch.stream, batch.partition, after.seq, after.n, after.created_ms
+        )
+        if answer == "INSERT 0 1":
+            return
+    answer = await connection.execute(
+        _MOVE_POSITION, batch.stream, batch.partition, after.seq, after.n, after.created_ms,
+        before.seq,
+    )  # fmt: skip
+    if answer != "UPDATE 1":
+        raise StoreFenced(
+            f"{batch.stream} partition {batch.partition} is no longer at message {before.seq}: "
+            "another writer moved it"
+        )
+
+
+async def _copy(connection: Any, table: str, columns: tuple[str, ...], lines: Lines) -> None:
+    if lines.count:
+        await connection.copy_to_table(
+            table, schema_name="public", columns=columns, source=BytesIO(lines.data), format="text"
+        )
+
+
+def _is_missing_partition(error: asyncpg.PostgresError) -> bool:
+    """A row without a partition counts as a check violation, but of no constraint."""
+    return isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name
+
+
+def _one_line(error: BaseException) -> str:
+    """Say what the database said, with the row or key that it names."""
+    detail = getattr(error, "detail", None)
+    text = f"{type(error).__name__}: {error}" + (f" ({detail})" if detail else "")
+    return " ".join(text.split())
