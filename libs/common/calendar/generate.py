@@ -14,7 +14,7 @@ import datetime as dt
 from pathlib import Path
 from typing import NamedTuple
 
-import exchange_calendars  # type: ignore[import-untyped]  # the package ships no type information
+import exchange_calendars
 
 from libs.common.calendar import NEW_YORK
 
