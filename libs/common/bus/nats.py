@@ -298,7 +298,7 @@ class _Pauses:
         self._next_s = _BACKOFF_FIRST_S
 
     def next_s(self) -> float:
-        wait_s = self._next_s * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+        wait_s = self._next_s * random.uniform(0.5, 1.0)
         self._next_s = min(self._next_s * 2, _BACKOFF_MAX_S)
         return wait_s
 
