@@ -1,0 +1,1 @@
+"""INDICATORS -> SIGNALS: where one series crosses another in the regular session."""

@@ -1,0 +1,35 @@
+"""Wiring: one owner loop per partition around the pure operator."""
+
+from __future__ import annotations
+
+import asyncio
+
+from libs.common import subjects
+from libs.common.owner import OwnerMetrics, Ownership, own
+from libs.common.runner import Runtime, connect_bus
+from services.signals.core import Operator
+from services.signals.live import live_signals
+from services.signals.settings import SignalsSettings
+
+__all__ = ["serve"]
+
+
+async def serve(runtime: Runtime[SignalsSettings]) -> None:
+    """Answer every INDICATORS frame of the partitions that the server gives us, until stopped."""
+    settings = runtime.settings
+    metrics = OwnerMetrics(runtime)
+
+    def new_operator() -> Operator:
+        return Operator(settings.signal_timeframes, settings.signal_rules)
+
+    async with connect_bus(runtime) as bus, asyncio.TaskGroup() as owners:
+        for partition in range(settings.partitions):
+            ownership = Ownership(
+                service=runtime.name,
+                input_stream=subjects.INDICATORS,
+                output_stream=subjects.SIGNALS,
+                partition=partition,
+                new_operator=new_operator,
+                live=live_signals,
+            )
+            owners.create_task(own(runtime, bus, ownership, metrics))
