@@ -18,6 +18,8 @@ import msgspec
 from libs.common.settings import ServiceSettings, env_name
 
 ROOT = Path(__file__).resolve().parent.parent
+# What runs once before the services, and where its settings are.
+JOBS = {"bootstrap (the job that makes streams and schema)": "cli.bootstrap"}
 PAGE = ROOT / "docs" / "settings.md"
 
 _INTRODUCTION = """\
@@ -35,12 +37,12 @@ def render() -> str:
     """Return the text of the page."""
     parts = [_INTRODUCTION, *section("Every service", ServiceSettings, frozenset())]
     common = frozenset(field.name for field in msgspec.structs.fields(ServiceSettings))
-    for path in sorted((ROOT / "services").glob("*/settings.py")):
-        service = path.parent.name
-        module = importlib.import_module(f"services.{service}.settings")
+    names = [path.parent.name for path in sorted((ROOT / "services").glob("*/settings.py"))]
+    for title, place in [*((name, f"services.{name}.settings") for name in names), *JOBS.items()]:
+        module = importlib.import_module(place)
         for value in vars(module).values():
             if _is_settings(value) and value.__module__ == module.__name__:
-                parts += section(service, value, common)
+                parts += section(title, value, common)
     return "\n".join(parts)
 
 
