@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 __all__ = ["eventually", "eventually_async"]
 
@@ -31,6 +31,12 @@ def eventually(predicate: Callable[[], T], deadline_s: float, what: str) -> T:
     return result
 
 
+@overload
+async def eventually_async(
+    predicate: Callable[[], Awaitable[T]], deadline_s: float, what: str
+) -> T: ...
+@overload
+async def eventually_async(predicate: Callable[[], T], deadline_s: float, what: str) -> T: ...
 async def eventually_async(
     predicate: Callable[[], T | Awaitable[T]], deadline_s: float, what: str
 ) -> T:
