@@ -1,0 +1,88 @@
+"""Wiring: one aiohttp server on loopback for OAuth, REST and streamer."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from libs.common.errors import SettingsError
+from libs.common.runner import Runtime
+from libs.common.telemetry import Metrics
+from services.simulator import rest, simulation, wire
+from services.simulator.settings import Settings
+
+__all__ = ["make_app", "serve", "serving"]
+
+_HOST = "127.0.0.1"
+_OBSERVE_S = 1.0
+_SAVE_EVERY = 5
+
+
+async def serve(runtime: Runtime[Settings]) -> None:
+    """Run until told to stop. Raises SettingsError for unusable files or a taken port."""
+    runtime.health.require("listening")
+    broker = simulation.build(runtime.settings, runtime.clock, runtime.log)
+    app = make_app(broker, runtime.metrics, runtime.log)
+    async with serving(app, runtime.settings.sim_port) as url:
+        runtime.log.info(
+            "simulator.listening",
+            url=url,
+            market=broker.market.name,
+            seed=runtime.settings.sim_seed,
+            virtual_ms=broker.now_ms(),
+            speed=broker.clock.speed,
+        )
+        runtime.health.met("listening")
+        await _watch(app, runtime.stop)
+
+
+def make_app(broker: simulation.Simulation, metrics: Metrics, log: object) -> web.Application:
+    """Return the application that answers for `broker`."""
+    app = web.Application(middlewares=[rest.middleware])
+    app[rest.SIMULATION] = broker
+    hub = wire.Hub(broker, metrics, log)
+    app[wire.HUB] = hub
+    app.add_routes([*rest.routes(), web.get("/ws", wire.websocket)])
+    app.on_shutdown.append(lambda _: hub.close())
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, port: int) -> AsyncIterator[str]:
+    """Listen on loopback while the context lasts; yields the base address."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, _HOST, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise SettingsError(
+                [
+                    f"KITE_SIM_PORT: cannot listen on {_HOST}:{port}: {error.strerror}; "
+                    "choose another port, or 0 for any free one"
+                ]
+            ) from error
+        host, bound = runner.addresses[0][:2]
+        yield f"http://{host}:{bound}"
+    finally:
+        await runner.cleanup()
+
+
+async def _watch(app: web.Application, stop: asyncio.Event) -> None:
+    """Keep gauges and clock file fresh until told to stop."""
+    broker, hub = app[rest.SIMULATION], app[wire.HUB]
+    for turn in itertools.count():
+        hub.observe()
+        if broker.clock.started and turn % _SAVE_EVERY == 0:
+            broker.save_clock()
+        try:
+            async with asyncio.timeout(_OBSERVE_S):
+                await stop.wait()
+                return
+        except TimeoutError:
+            continue

@@ -1,0 +1,191 @@
+"""Virtual time: a straight line over wall time, with jumps over the nights.
+
+Theory of operation. An `Anchor` pins one instant of wall time to one of virtual time; in between,
+virtual time runs `speed` times as fast. When skipping is on, the line ends at the moment all
+traffic of a session has been sent (`_SETTLE_MS` after the extended close), and a new one starts at
+the next pre-market open. Where such a jump happens follows from the anchor and the market alone, so
+a process that was killed and comes back computes the same line, as if it had never stopped. Only a
+consumer that lags holds a jump back: virtual time then stands at the end of the session until
+`may_jump` agrees, and goes on from there.
+
+The clock has a second axis, `token_ms`: it runs at the same speed but never jumps. Tokens live on
+it, so that `lifetime / speed` is exactly what a client counts in wall seconds.
+
+Pure: wall time is an argument, storage is a callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from libs.common import calendar
+from services.simulator.market import Market
+
+__all__ = ["Anchor", "VirtualClock", "mid_session_ms", "resume"]
+
+_SETTLE_MS = 20_000
+_MID_SESSION_MS = 3_600_000  # after the open: 10:30 New York
+_RESTART_WALL_MS = 60_000
+
+
+class Anchor(msgspec.Struct, frozen=True):
+    """One point of the line, and its slope; also what is stored.
+
+    `alive_wall_ms` is the last sign of life of the process that wrote it; `ended` says that all
+    recorded days were played.
+    """
+
+    market: str
+    wall_ms: int
+    virtual_ms: int
+    token_ms: int
+    speed: float
+    alive_wall_ms: int
+    ended: bool = False
+
+
+class VirtualClock:
+    """Virtual time as a function of wall time; `started` is False while it waits to be started.
+
+    `on_anchor` is called with every new line, before anybody reads a time from it.
+    """
+
+    def __init__(
+        self,
+        anchor: Anchor,
+        market: Market,
+        *,
+        skip_closed: bool,
+        started: bool,
+    ) -> None:
+        self._anchor = anchor
+        self._market = market
+        self._skip_closed = skip_closed
+        self._held = False
+        self.started = started
+        self.on_anchor: Callable[[Anchor], None] = lambda anchor: None
+        self.may_jump: Callable[[int], bool] = lambda at_ms: True
+        self.jumped_to_ms = 0
+        self._jump_at_ms = self._next_jump_ms()
+
+    @property
+    def anchor(self) -> Anchor:
+        """The current line."""
+        return self._anchor
+
+    @property
+    def speed(self) -> float:
+        """Virtual milliseconds per wall millisecond."""
+        return self._anchor.speed
+
+    def start(self, wall_ms: int) -> None:
+        """Begin to run now; nothing happens when it already does."""
+        if not self.started:
+            self.started = True
+            self._move(msgspec.structs.replace(self._anchor, wall_ms=wall_ms))
+
+    def now_ms(self, wall_ms: int) -> int:
+        """Return virtual time; jumps over a closed night when that is due."""
+        if not self.started:
+            return self._anchor.virtual_ms
+        now_ms = self._line_ms(wall_ms)
+        while self._jump_at_ms is not None and now_ms >= self._jump_at_ms:
+            if not self.may_jump(self._jump_at_ms):
+                self._held = True
+                return self._jump_at_ms
+            self._jump(self._jump_at_ms, wall_ms)
+            now_ms = self._line_ms(wall_ms)
+        return now_ms
+
+    def token_ms(self, wall_ms: int) -> int:
+        """Return the time that tokens count: as fast as virtual time, but without jumps."""
+        if not self.started:
+            return self._anchor.token_ms
+        return self._anchor.token_ms + int((wall_ms - self._anchor.wall_ms) * self.speed)
+
+    def wall_ms_until(self, virtual_ms: int, wall_ms: int) -> float:
+        """Return how long to wait for an instant; less when a jump comes before it."""
+        goal_ms = virtual_ms if self._jump_at_ms is None else min(virtual_ms, self._jump_at_ms)
+        return max(0.0, (goal_ms - self._line_ms(wall_ms)) / self.speed)
+
+    def _line_ms(self, wall_ms: int) -> int:
+        passed_ms = max(0, wall_ms - self._anchor.wall_ms)
+        return self._anchor.virtual_ms + int(passed_ms * self.speed)
+
+    def _jump(self, at_ms: int, wall_ms: int) -> None:
+        crossed_wall_ms = self._anchor.wall_ms + round(
+            (at_ms - self._anchor.virtual_ms) / self.speed
+        )
+        from_wall_ms = wall_ms if self._held else crossed_wall_ms
+        self._held = False
+        goal_ms = self._market.next_open_ms(at_ms)
+        # After the last recorded day nothing is left to hurry for: time goes on at its own pace.
+        speed = self.speed if goal_ms is not None else 1.0
+        self.jumped_to_ms = at_ms if goal_ms is None else goal_ms
+        self._move(
+            msgspec.structs.replace(
+                self._anchor,
+                wall_ms=from_wall_ms,
+                virtual_ms=self.jumped_to_ms,
+                token_ms=self.token_ms(from_wall_ms),
+                speed=speed,
+                ended=goal_ms is None,
+            )
+        )
+
+    def _move(self, anchor: Anchor) -> None:
+        self._anchor = anchor
+        self._jump_at_ms = self._next_jump_ms()
+        self.on_anchor(anchor)
+
+    def _next_jump_ms(self) -> int | None:
+        """Return when the traffic of the current or next session is all sent."""
+        if not self._skip_closed or self._anchor.ended:
+            return None
+        now_ms = self._anchor.virtual_ms
+        found = calendar.session_at(now_ms)
+        if found is None or now_ms >= found.post_close_ms + _SETTLE_MS:
+            return now_ms
+        return found.post_close_ms + _SETTLE_MS
+
+
+def mid_session_ms(now_ms: int) -> int:
+    """Return 10:30 New York of the most recent session at `now_ms`."""
+    found = calendar.session_at(now_ms)
+    if found is None or found.open_ms + _MID_SESSION_MS > now_ms:
+        found = calendar.previous_session(calendar.day_of(now_ms))
+    return found.open_ms + _MID_SESSION_MS
+
+
+def resume(
+    stored: Anchor, market: Market, wall_ms: int, *, speed: float, skip_closed: bool
+) -> VirtualClock:
+    """Continue the stored line as if nothing had stopped it, at `speed` from now on.
+
+    A market without an end that was away for longer than a restart takes, and would now be outside
+    the regular session, opens in the middle of the next session instead: whoever starts a demo the
+    next day wants to see it trade. Time never runs backwards.
+    """
+    clock = VirtualClock(stored, market, skip_closed=skip_closed, started=True)
+    now_ms = clock.now_ms(wall_ms)
+    away = wall_ms - stored.alive_wall_ms > _RESTART_WALL_MS
+    if away and market.first_open_ms() is None and not calendar.is_open(now_ms):
+        now_ms = _next_mid_session_ms(now_ms)
+    anchor = msgspec.structs.replace(
+        clock.anchor,
+        wall_ms=wall_ms,
+        virtual_ms=now_ms,
+        token_ms=clock.token_ms(wall_ms),
+        speed=1.0 if clock.anchor.ended else speed,
+        alive_wall_ms=wall_ms,
+    )
+    return VirtualClock(anchor, market, skip_closed=skip_closed, started=True)
+
+
+def _next_mid_session_ms(after_ms: int) -> int:
+    found = calendar.session_at(after_ms)
+    if found is None or found.open_ms + _MID_SESSION_MS < after_ms:
+        found = calendar.next_session(calendar.day_of(after_ms))
+    return found.open_ms + _MID_SESSION_MS
