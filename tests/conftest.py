@@ -30,6 +30,8 @@ settings.register_profile("ci", derandomize=True, deadline=None)
 settings.load_profile("ci")
 
 NATS_PARTITIONS = 8
+# No test cuts the power, and making and dropping databases mostly waits for the disk.
+NO_FSYNC = ("-c", "fsync=off")
 DEBIAN_POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 
 
@@ -67,7 +69,7 @@ def fresh_nats(nats_server: NatsServer) -> NatsServer:
 def postgres(server_home: Path) -> Iterator[PostgresServer]:
     """A running Postgres 18 from the wheel."""
     server = PostgresServer(server_home)
-    with Running(server, server_home / "postgres.log"):
+    with Running(server, server_home / "postgres.log", extra=NO_FSYNC):
         yield server
 
 
@@ -78,7 +80,7 @@ def postgres_15() -> Iterator[PostgresServer]:
         pytest.skip(f"no Postgres 15 in {DEBIAN_POSTGRES_15} (Debian: apt install postgresql-15)")
     with temporary_home() as home:
         server = PostgresServer(home, programs=postgres_programs_in(DEBIAN_POSTGRES_15))
-        with Running(server, home / "postgres.log"):
+        with Running(server, home / "postgres.log", extra=NO_FSYNC):
             yield server
 
 

@@ -30,11 +30,15 @@ def temporary_home() -> Iterator[Path]:
 
 
 class Running:
-    """One spawned server; its log is a file, shown when the start fails."""
+    """One spawned server; its log is a file, shown when the start fails.
 
-    def __init__(self, server: LocalServer, log: Path) -> None:
+    `extra` arguments are for tests alone, such as not to wait for the disk.
+    """
+
+    def __init__(self, server: LocalServer, log: Path, *, extra: tuple[str, ...] = ()) -> None:
         self.server = server
         self.log = log
+        self._extra = extra
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -49,7 +53,7 @@ class Running:
         command = self.server.command()
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                command.argv, stdout=log, stderr=log, **command.spawn_options()
+                (*command.argv, *self._extra), stdout=log, stderr=log, **command.spawn_options()
             )
         self._process = process
         try:

@@ -1,0 +1,245 @@
+"""Partitions, constraints, the health function, and the specification's queries as it has them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import pytest
+
+from tests.databases import Database, connected
+
+NEW_YORK = ZoneInfo("America/New_York")
+ENSURE = "SELECT kite_ensure_partition($1, $2)"
+BOUNDS = """
+    SELECT c.relname, pg_get_expr(c.relpartbound, c.oid) FROM pg_class AS c
+    WHERE c.relispartition AND c.relkind = 'r' ORDER BY c.relname
+"""
+TICK = "INSERT INTO equity_data VALUES ($1, $2, 600.1234, 100, 1000, 600, 601)"
+METRICS = """
+    INSERT INTO streaming_metrics (service, instance, timestamp, broker_timestamp, market_open,
+        status, batches, records_processed, errors, processing_ms)
+    VALUES ('writer', 'a', now(), $1, $2, 'running', 1, $3, $4, 5)
+"""
+
+
+def run(coroutine: Any) -> Any:
+    """Run one coroutine to its end."""
+    return asyncio.run(coroutine)
+
+
+@pytest.mark.parametrize(
+    ("parent", "day", "first", "end"),
+    [
+        ("equity_data", date(2026, 7, 1), date(2026, 7, 1), date(2026, 7, 2)),
+        ("equity_data", date(2026, 3, 8), date(2026, 3, 8), date(2026, 3, 9)),  # 23 hours
+        ("indicators", date(2026, 11, 1), date(2026, 11, 1), date(2026, 11, 2)),  # 25 hours
+        ("candles", date(2026, 12, 31), date(2026, 12, 1), date(2027, 1, 1)),
+        ("option_prices", date(2026, 11, 30), date(2026, 11, 1), date(2026, 12, 1)),
+    ],
+)
+def test_a_partition_spans_new_york_days(
+    schema: Database, parent: str, day: date, first: date, end: date
+) -> None:
+    """Its first and last instants fit in, the instants beside them do not."""
+
+    def midnight(of: date) -> datetime:
+        return datetime(of.year, of.month, of.day, tzinfo=NEW_YORK)
+
+    inside = (midnight(first), midnight(end) - timedelta(milliseconds=1))
+    outside = (midnight(first) - timedelta(milliseconds=1), midnight(end))
+
+    async def look() -> None:
+        async with connected(schema.owner) as connection:
+            assert await connection.fetchval(ENSURE, parent, day) is True
+            assert await connection.fetchval(ENSURE, parent, day) is False
+            bound = (await connection.fetch(BOUNDS))[0][1]
+            lower, upper = (datetime.fromisoformat(text) for text in bound.split("'")[1::2])
+            for instant in inside:
+                assert lower <= instant < upper
+            for instant in outside:
+                assert not lower <= instant < upper
+
+    run(look())
+
+
+def test_partitions_follow_each_other_without_a_hole(schema: Database) -> None:
+    """Every day of a year with both changes of the clock begins where the one before ended."""
+
+    async def look() -> list[tuple[str, str]]:
+        async with connected(schema.owner) as connection:
+            await connection.execute(
+                "SELECT kite_ensure_partition('equity_data', '2025-12-31'::date + n)"
+                " FROM generate_series(0, 366) AS n"
+            )
+            rows = await connection.fetch(BOUNDS)
+        return [tuple(row[1].split("'")[1::2]) for row in rows]
+
+    bounds = run(look())
+    assert len(bounds) == 367
+    assert [upper for _, upper in bounds[:-1]] == [lower for lower, _ in bounds[1:]]
+
+
+def test_two_writers_may_need_the_same_partition_at_once(schema: Database) -> None:
+    """One makes it, the others find it made; none fails."""
+
+    async def one() -> bool:
+        async with connected(schema.owner) as connection:
+            made: bool = await connection.fetchval(ENSURE, "candles", date(2026, 11, 2))
+            return made
+
+    async def all_at_once() -> list[bool]:
+        return sorted(await asyncio.gather(*(one() for _ in range(8))))
+
+    assert run(all_at_once()) == [False] * 7 + [True]
+
+
+def test_a_long_reader_does_not_hold_up_a_new_partition(schema: Database) -> None:
+    """Making a partition waits for no open transaction that has read the table."""
+
+    async def look() -> bool:
+        async with connected(schema.reader) as reader, connected(schema.owner) as writer:
+            await reader.execute("BEGIN")
+            await reader.fetch("SELECT * FROM equity_data")
+            await writer.execute("SET lock_timeout = '2s'")
+            made: bool = await writer.fetchval(ENSURE, "equity_data", date(2026, 11, 2))
+            assert await reader.fetch("SELECT * FROM equity_data") == []
+            return made
+
+    assert run(look()) is True
+
+
+def test_unknown_parents_and_detached_partitions_are_refused(schema: Database) -> None:
+    """A name that is no partitioned table, or a leftover of an export, is an error that says so."""
+
+    async def look() -> None:
+        async with connected(schema.owner) as connection:
+            with pytest.raises(asyncpg.InvalidParameterValueError, match="orders is not"):
+                await connection.fetchval(ENSURE, "orders", date(2026, 11, 2))
+            await connection.fetchval(ENSURE, "equity_data", date(2026, 11, 2))
+            await connection.execute(
+                "ALTER TABLE equity_data DETACH PARTITION kite_parts.equity_data_20261102"
+            )
+            with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError, match="is detached"):
+                await connection.fetchval(ENSURE, "equity_data", date(2026, 11, 2))
+
+    run(look())
+
+
+def test_every_partitioned_table_has_partitions_made_for_it(schema: Database) -> None:
+    """No partitioned table is unknown to the function."""
+
+    async def look() -> None:
+        async with connected(schema.owner) as connection:
+            parents = await connection.fetch("SELECT relname FROM pg_class WHERE relkind = 'p'")
+            assert parents
+            for parent in parents:
+                assert await connection.fetchval(ENSURE, parent["relname"], date(2026, 11, 2))
+
+    run(look())
+
+
+@pytest.mark.parametrize(
+    ("price", "volume"), [(Decimal("NaN"), 1), (Decimal(-1), 1), (Decimal(600), -1)]
+)
+def test_impossible_ticks_are_refused(schema: Database, price: Decimal, volume: int) -> None:
+    """What the services would never send does not get in by another way either."""
+
+    async def look() -> None:
+        async with connected(schema.owner) as connection:
+            await connection.fetchval(ENSURE, "equity_data", date(2026, 11, 2))
+            with pytest.raises(asyncpg.CheckViolationError):
+                await connection.execute(
+                    "INSERT INTO equity_data VALUES ('QQQ', '2026-11-02 15:00+00', $1, $2, 1)",
+                    price,
+                    volume,
+                )
+
+    run(look())
+
+
+SPECIFIED = [
+    "SELECT * FROM equity_data WHERE ticker='QQQ' AND timestamp >= '2024-10-16' ORDER BY timestamp",
+    "SELECT COUNT(*), MAX(timestamp) FROM equity_data WHERE ticker='QQQ'"
+    " AND timestamp::date = CURRENT_DATE;",
+    "SELECT * FROM get_streaming_health('QQQ');",
+    "SELECT * FROM equity_data LEFT JOIN indicators USING (ticker, timestamp)",
+]
+
+
+@pytest.mark.parametrize("query", SPECIFIED)
+def test_the_queries_of_the_specification_run(schema: Database, query: str) -> None:
+    """They run word for word and find today's tick."""
+
+    async def look() -> list[asyncpg.Record]:
+        async with connected(schema.owner) as connection:
+            now = datetime.now(UTC)
+            for parent in ("equity_data", "indicators"):
+                await connection.fetchval(ENSURE, parent, now.astimezone(NEW_YORK).date())
+            await connection.execute(TICK, "QQQ", now)
+            rows: list[asyncpg.Record] = await connection.fetch(query)
+            return rows
+
+    rows = run(look())
+    assert len(rows) == 1
+    assert rows[0][0] in ("QQQ", 1)
+
+
+async def health(
+    schema: Database,
+    *,
+    behind_s: float | None,
+    market_open: bool = True,
+    records: int = 100,
+    errors: int = 0,
+    broker: datetime | None = None,
+) -> asyncpg.Record:
+    """Ask for health when the last tick is `behind_s` behind the broker's clock (None: no tick)."""
+    async with connected(schema.owner) as connection:
+        now = broker or datetime.now(UTC)
+        await connection.execute(METRICS, now, market_open, records, errors)
+        if behind_s is not None:
+            moment = now - timedelta(seconds=behind_s)
+            await connection.fetchval(ENSURE, "equity_data", moment.astimezone(NEW_YORK).date())
+            await connection.execute(TICK, "QQQ", moment)
+        row = await connection.fetchrow("SELECT * FROM get_streaming_health('QQQ')")
+        assert row is not None
+        return row
+
+
+@pytest.mark.parametrize(
+    ("situation", "status"),
+    [
+        ({"behind_s": None}, "no_data"),
+        ({"behind_s": 5}, "healthy"),
+        ({"behind_s": 300}, "stale"),
+        ({"behind_s": 30 * 86_400}, "stale"),
+        ({"behind_s": 300, "market_open": False}, "closed"),
+        ({"behind_s": 5, "errors": 10}, "error"),
+        ({"behind_s": 5, "broker": datetime(2023, 11, 24, 15, tzinfo=UTC)}, "healthy"),
+        ({"behind_s": 300, "broker": datetime(2023, 11, 24, 15, tzinfo=UTC)}, "stale"),
+    ],
+)
+def test_health_is_judged_on_the_brokers_clock(
+    schema: Database, situation: dict[str, Any], status: str
+) -> None:
+    """A minute without ticks is stale in market hours, in any year that the broker lives in."""
+    row = run(health(schema, **situation))
+    assert row["status"] == status
+    assert row["ticker"] == "QQQ"
+
+
+def test_health_gives_the_figures(schema: Database) -> None:
+    """Freshness, recent rows, error rate and last tick are what was put in."""
+    broker = datetime(2023, 11, 24, 15, tzinfo=UTC)
+    row = run(health(schema, behind_s=20, records=99, errors=1, broker=broker))
+    assert row["last_tick"] == broker - timedelta(seconds=20)
+    assert 20 <= row["freshness_seconds"] < 30
+    assert row["recent_rows"] == 1
+    assert float(row["error_rate"]) == 0.01
+    assert row["market_open"] is True
+    assert row["service_status"] == "running"
