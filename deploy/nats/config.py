@@ -18,7 +18,7 @@ ACCOUNT = "KITE"
 
 _MAX_PAYLOAD_BYTES = 1 << 20
 _MAX_MEMORY_STORE_BYTES = 64 << 20
-# What one slow reader may have pending before the server lets it go; more than one pull can ask for.
+# What a slow reader may have pending before the server lets it go; more than one pull asks for.
 _MAX_PENDING_BYTES = 32 << 20
 _MAX_CONNECTIONS = 256
 

@@ -217,7 +217,7 @@ async def _take_over(connection: asyncpg.Connection, known: Sequence[Migration])
     """Note as applied what Supabase's command line applied under the same version."""
     if await connection.fetchval("select to_regclass($1)", _SUPABASE_HISTORY) is None:
         return
-    rows = await connection.fetch(f"select version from {_SUPABASE_HISTORY}")  # noqa: S608
+    rows = await connection.fetch(f"select version from {_SUPABASE_HISTORY}")  # noqa: S608  # ours
     theirs = {row["version"] for row in rows}
     await connection.executemany(
         "insert into public.kite_migrations (version, name, checksum, duration_ms)"
