@@ -251,7 +251,7 @@ class _Owner(Generic[O]):
         else:
             answer = None
         await self._lease.ack(message)
-        if answer is not None and self._is_fresh(frame):
+        if answer is not None and self._blind is None and self._is_fresh(frame):
             for subject, payload in self._what.live(self._operator, frame, answer):
                 await self._bus.publish_live(subject, payload)
 

@@ -1,0 +1,143 @@
+"""Real days through the whole stack: the rows equal an independent calculation, whatever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pandas as pd
+import pytest
+
+from tests.e2e import oracle
+from tests.e2e.stack import Stack
+from tests.servers import temporary_home
+from tests.waiting import eventually
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+INDA = DATA / "INDA-1min-2023-07.csv"
+FXY = DATA / "FXY-1min-2023-11.csv"
+CORE_SERVICES = ("ingest", "indicators", "signals", "writer")
+_PLAYED_WITHIN_S = 240
+
+CANDLES = """
+    SELECT timeframe, timestamp, open, high, low, close, volume, sma9, vwap
+    FROM candles WHERE ticker = $1 ORDER BY timeframe, timestamp
+"""
+CROSSES = """
+    SELECT timestamp, direction, price, sma9, vwap
+    FROM signals WHERE ticker = $1 AND state = 'active' AND timeframe = '1m' ORDER BY timestamp
+"""
+TICKS = """
+    SELECT e.timestamp, e.price, e.volume, i.sma9, i.vwap
+    FROM equity_data e FULL JOIN indicators i USING (ticker, timestamp)
+    WHERE ticker = $1 ORDER BY timestamp
+"""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A data home that the database's account can reach."""
+    with temporary_home() as path:
+        yield path
+
+
+def query(stack: Stack, sql: str, *arguments: object) -> list[tuple[Any, ...]]:
+    """Ask the stack's database with the credentials that `kite status` hands out."""
+
+    async def ask() -> list[tuple[Any, ...]]:
+        connection = await asyncpg.connect(stack.status()["postgres"])
+        try:
+            return [tuple(row) for row in await connection.fetch(sql, *arguments)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+def wait_until_played(stack: Stack, ticker: str, candles: pd.DataFrame) -> None:
+    """Wait for the last candle of the file, in every timeframe, and for the last signal."""
+    wanted = candles.groupby("timeframe").size().to_dict()
+    sql = "SELECT timeframe, count(*) FROM candles WHERE ticker = $1 GROUP BY timeframe"
+    eventually(
+        lambda: dict(query(stack, sql, ticker)) == wanted,
+        _PLAYED_WITHIN_S,
+        f"all candles of {ticker}: {wanted}",
+    )
+    signals = len(oracle.crosses(candles))
+    count = "SELECT count(*) FROM signals WHERE ticker = $1 AND state = 'active'"
+    eventually(lambda: query(stack, count, ticker) == [(signals,)], 30, f"{signals} signals")
+
+
+def as_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Turn a data frame into the tuples that the database gives for the same values."""
+    return [
+        tuple(None if pd.isna(value) else value for value in row)
+        for row in frame[list(columns)].itertuples(index=False)
+    ]
+
+
+def assert_rows_equal(stack: Stack, ticker: str, candles: pd.DataFrame) -> None:
+    """Compare candles, sma9, vwap and crosses with the independent calculation."""
+    columns = "timeframe timestamp open high low close volume sma9 vwap".split()
+    expected = as_rows(candles.sort_values(["timeframe", "timestamp"]), columns)
+    assert query(stack, CANDLES, ticker) == expected
+    crosses = as_rows(oracle.crosses(candles), "timestamp direction price sma9 vwap".split())
+    assert query(stack, CROSSES, ticker) == crosses
+
+
+def assert_ticks_consistent(stack: Stack, ticker: str) -> None:
+    """Every tick has its indicator row, and the values follow from the stored prices alone."""
+    rows = pd.DataFrame(
+        query(stack, TICKS, ticker), columns=["timestamp", "price", "volume", "sma9", "vwap"]
+    )
+    assert not rows.empty
+    assert not rows["price"].isna().any(), "an indicator without its tick"
+    rows["day"] = rows["timestamp"].dt.tz_convert(oracle.NEW_YORK).dt.normalize()
+    opened = rows["timestamp"] >= rows["day"] + pd.Timedelta(hours=9, minutes=30)
+    rows["ten_thousandths"] = [int(price * 10_000) for price in rows["price"]]
+    for _, part in rows.groupby("day"):
+        window = part["ten_thousandths"].rolling(9).sum()
+        assert [_micro(total, 9) for total in window] == [_value(v) for v in part["sma9"]]
+    for _, part in rows.groupby(["day", opened]):
+        money = (part["ten_thousandths"] * part["volume"]).cumsum()
+        shares = part["volume"].cumsum()
+        expected = [_micro(m, s) for m, s in zip(money, shares, strict=True)]
+        assert expected == [_value(v) for v in part["vwap"]]
+
+
+def _micro(total: float, divisor: int) -> Decimal | None:
+    if pd.isna(total) or not divisor:
+        return None
+    exact = Decimal(int(total)) / (Decimal(int(divisor)) * 10_000)
+    return exact.quantize(Decimal("0.000001"))
+
+
+def _value(stored: Any) -> Decimal | None:
+    return None if pd.isna(stored) else stored
+
+
+@pytest.mark.timeout(600)
+def test_a_month_of_minutes_equals_the_independent_calculation(home: Path) -> None:
+    """Candles, sma9, vwap and crosses of the INDA month are equal, and so is each tick's pair."""
+    expected = oracle.candles(oracle.minute_bars(INDA))
+    with Stack(home, "--csv", str(INDA), "--speed", "7200") as stack:
+        wait_until_played(stack, "INDA", expected)
+        assert_rows_equal(stack, "INDA", expected)
+        assert_ticks_consistent(stack, "INDA")
+
+
+@pytest.mark.timeout(600)
+def test_killing_each_core_service_makes_no_difference(home: Path) -> None:
+    """Days with many empty minutes, a clock change and a half day survive kill -9 of everybody."""
+    expected = oracle.candles(oracle.minute_bars(FXY))
+    with Stack(home, "--csv", str(FXY), "--speed", "3600") as stack:
+        for service in CORE_SERVICES:
+            stack.kill(service)
+        wait_until_played(stack, "FXY", expected)
+        assert_rows_equal(stack, "FXY", expected)
+        restarts = {name: stack.status()["services"][name]["restarts"] for name in CORE_SERVICES}
+        assert all(count >= 1 for count in restarts.values()), restarts
