@@ -17,10 +17,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-import msgspec
-
 from libs.common import calendar
-from libs.common.errors import CalendarError, SchemaError
+from libs.common.errors import CalendarError
 from libs.common.events import (
     Bar,
     Clock,
@@ -32,6 +30,7 @@ from libs.common.events import (
     Tick,
     TickIndicator,
 )
+from libs.common.state import pack, unpack
 from services.indicators.candles import Book, ignore
 from services.indicators.settings import Definition
 from services.indicators.ticks import Ticks
@@ -129,7 +128,7 @@ class Operator:
     def snapshot(self) -> bytes:
         """Return the whole state; equal states give equal bytes."""
         tickers = [[name, state.snapshot()] for name, state in self._tickers.items()]
-        return msgspec.msgpack.encode([_STATE_VERSION, self._clock_ms, tickers])
+        return pack(_STATE_VERSION, [self._clock_ms, tickers])
 
     def restore(self, state: bytes) -> None:
         """Take up a state that `snapshot` gave, or start fresh; raises SchemaError."""
@@ -137,10 +136,7 @@ class Operator:
         self._clock_ms = 0
         if not state:
             return
-        version, *content = msgspec.msgpack.decode(state)
-        if version != _STATE_VERSION:
-            raise SchemaError(f"state of version {version}, this service reads {_STATE_VERSION}")
-        self._clock_ms, tickers = content
+        self._clock_ms, tickers = unpack(_STATE_VERSION, state)
         for name, saved in tickers:
             self._new(name).restore(saved)
 

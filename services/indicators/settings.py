@@ -14,6 +14,11 @@ __all__ = ["Definition", "IndicatorsSettings", "VwapPrice"]
 VwapPrice = Literal["close", "hlc3"]
 
 
+# A closing hour of many tickers, or the candles of a corrected day, must fit one frame.
+_EXTRA_BYTES_MAX = 140  # of one candle
+_VALUE_BYTES = 10
+
+
 class Definition(Struct, frozen=True):
     """What decides the numbers: equal definitions and equal input give equal output."""
 
@@ -34,12 +39,19 @@ class IndicatorsSettings(ServiceSettings, frozen=True, kw_only=True):
     extras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse names that the catalogue does not have (ValueError)."""
+        """Refuse extras that are unknown, named twice, or too many for a frame (ValueError)."""
+        extra_bytes = 0
         for name in self.extras:
             try:
-                catalog.make(name)
+                outputs = catalog.output_names(name, catalog.make(name))
             except ValueError as error:
                 raise ValueError(f"KITE_EXTRAS: {error}") from error
+            extra_bytes += sum(len(output) + _VALUE_BYTES for output in outputs)
+        if extra_bytes > _EXTRA_BYTES_MAX:
+            raise ValueError(
+                f"KITE_EXTRAS: {len(self.extras)} indicators take {extra_bytes} bytes of a candle, "
+                f"at most {_EXTRA_BYTES_MAX} fit: name fewer"
+            )
         if len(set(self.extras)) < len(self.extras):
             raise ValueError(f"KITE_EXTRAS: {','.join(self.extras)!r} names an indicator twice")
 

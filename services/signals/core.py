@@ -14,9 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import msgspec
-
-from libs.common.errors import SchemaError
 from libs.common.events import (
     Candle,
     Correction,
@@ -25,6 +22,7 @@ from libs.common.events import (
     Signal,
     TickIndicator,
 )
+from libs.common.state import pack, unpack
 from services.signals.rules import Sample
 from services.signals.track import TICK, Track
 
@@ -68,17 +66,14 @@ class Operator:
             [ticker, timeframe, [track.snapshot() for track in tracks]]
             for (ticker, timeframe), tracks in self._tracks.items()
         ]
-        return msgspec.msgpack.encode([_STATE_VERSION, tracks])
+        return pack(_STATE_VERSION, tracks)
 
     def restore(self, state: bytes) -> None:
         """Take up a state that `snapshot` gave, or start fresh; raises SchemaError."""
         self._tracks = {}
         if not state:
             return
-        version, *content = msgspec.msgpack.decode(state)
-        if version != _STATE_VERSION:
-            raise SchemaError(f"state of version {version}, this service reads {_STATE_VERSION}")
-        for ticker, timeframe, saved in content[0]:
+        for ticker, timeframe, saved in unpack(_STATE_VERSION, state):
             tracks = self._tracks_of(ticker, timeframe)
             for track, its in zip(tracks, saved, strict=True):
                 track.restore(its)
