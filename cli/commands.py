@@ -1,0 +1,169 @@
+"""Every verb of the `kite` command: options and help. The work is imported when it is asked for.
+
+Exit codes: 0 done, 1 it did not work or is not healthy, 2 asked for wrongly, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from libs.common.errors import KiteError, SettingsError
+
+__all__ = ["main"]
+
+EXIT_INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """Run the command line and exit; every failure of ours is one line without a traceback."""
+    try:
+        sys.exit(kite.main(prog_name="kite", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+    except SettingsError as error:
+        code = _say(error.problems, error.exit_code)
+    except KiteError as error:
+        code = _say((str(error),), error.exit_code)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _say(lines: tuple[str, ...], code: int) -> int:
+    for line in lines:
+        click.echo(f"kite: {line}", err=True)
+    return code
+
+
+class _Kite(click.Group):
+    """Lists its verbs in the order in which they are declared: the order of use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+class _Home(click.ParamType[Path]):
+    name = "directory"
+
+
+def _home(value: str | None) -> Any:
+    from cli.home import Home, default_home
+
+    return Home((Path(value) if value else default_home(os.environ)).absolute())
+
+
+_home_option = click.option(
+    "--home",
+    metavar="DIR",
+    envvar="KITE_HOME",
+    help="Where data is kept.  [default: ./.kite, for root /var/lib/alphakite]",
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+
+
+@click.group(
+    cls=_Kite, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+def kite() -> None:
+    """Alpha Kite Max: market data, indicators and signals, live and in Postgres.
+
+    \b
+    First steps:
+      ./kite up                    start everything with a simulated market
+      ./kite tail 'live.>'         watch ticks, candles and signals
+      ./kite status                see what runs
+    """
+
+
+@kite.command()
+@click.option("--schwab", is_flag=True, help="Use the Schwab account instead of the simulator.")
+@click.option("--tickers", metavar="LIST", envvar="KITE_TICKERS", help="For example QQQ,SPY.")
+@click.option(
+    "--csv",
+    "csv",
+    metavar="FILE",
+    multiple=True,
+    help="Play minute bars from TICKER-….csv; may be repeated.",
+)
+@click.option("--speed", type=float, metavar="N", help="Run the simulated market N times as fast.")
+@click.option(
+    "--exit-after",
+    "exit_after_s",
+    type=float,
+    metavar="SECONDS",
+    help="Stop so long after being ready.",
+)
+@click.option(
+    "--partitions",
+    type=int,
+    metavar="N",
+    envvar="KITE_PARTITIONS",
+    help="Spread tickers over N partitions.  [default: 1]",
+)
+@click.option(
+    "--nats-port",
+    type=int,
+    metavar="PORT",
+    envvar="KITE_NATS_PORT",
+    help="[default: 4222, or a free one]",
+)
+@click.option(
+    "--postgres-port",
+    type=int,
+    metavar="PORT",
+    envvar="KITE_POSTGRES_PORT",
+    help="[default: 5432, or a free one]",
+)
+@click.option("--fresh", is_flag=True, help="Delete what this simulated market stored before.")
+@_home_option
+@_json_option
+def up(home: str | None, csv: tuple[str, ...], **given: Any) -> int:
+    """Start everything and keep it running until Ctrl-C.
+
+    Prints `ready ADDRESS` once every service is ready and the first tick has flown. Starts again
+    whatever dies. Each source of data has a store of its own below the data home.
+
+    \b
+    Examples:
+      ./kite up
+      ./kite up --tickers NVDA,TSLA --speed 10
+      ./kite up --csv FXY-1min-2023-11.csv --speed 60
+      ./kite up --schwab
+    """
+    from cli.options import UpOptions
+    from cli.up import up as run
+
+    return run(UpOptions(home=_home(home).root, csv=tuple(Path(file) for file in csv), **given))
+
+
+@kite.command()
+@_home_option
+def down(home: str | None) -> None:
+    """Stop what `./kite up` started, in order, and wait for its end."""
+    from cli.control import down as run
+
+    run(_home(home))
+
+
+@kite.command()
+@click.argument("service")
+@_home_option
+def restart(service: str, home: str | None) -> None:
+    """Restart one process, and wait until it is ready.
+
+    \b
+    Example:
+      ./kite restart ingest
+    """
+    from cli.control import restart as run
+
+    run(_home(home), service)

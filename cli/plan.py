@@ -1,0 +1,225 @@
+"""Which processes `./kite up` runs: what they are told, what they wait for, who stops first.
+
+To add a service, add it to `_services`: its environment, its needs, its stage.
+
+    unit          starts when reached            stops in stage
+    nats          at once                        4
+    postgres      at once                        4
+    simulator     at once                        1
+    bootstrap     nats                           (a job: streams, schema, login, first tick)
+    ingest        streams, login                 0
+    indicators    streams                        1
+    signals       streams                        2
+    writer        streams, schema                3
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cli.home import Home, Store
+from cli.options import Market, UpOptions
+from cli.ports import NATS_PORT, POSTGRES_PORT, Ports
+from cli.processes import Program
+from cli.programs import JobProgram, ServerProgram, ServiceProgram
+from cli.servers.credentials import Credentials, load_credentials
+from cli.servers.host import LOOPBACK
+from cli.servers.nats import NatsServer
+from cli.servers.postgres import PostgresServer
+from cli.units import Unit
+from deploy.nats.policy import ADMIN, USERS
+from deploy.supabase.roles import DATABASE, LOGIN_ROLES, OWNER
+from libs.common.settings import looks_secret
+
+__all__ = ["BOOTSTRAP", "CALLBACK", "LOGIN", "SCHEMA", "STREAMS", "TICK", "Stack", "build"]
+
+BOOTSTRAP = "bootstrap"
+STREAMS, SCHEMA, LOGIN, TICK = "streams", "schema", "login", "first tick"
+STOP_DEADLINE_S = 5
+KILL_AFTER_S = 8.0
+_SERVERS_KILL_AFTER_S = 20.0
+
+# Decided here, whatever the environment says.
+_DECIDED = frozenset({"KITE_HOME", "KITE_PYTHON", "KITE_METRICS_PORT", "KITE_TICKERS"})
+# The simulator's app; none of it means anything to Schwab.
+_SIMULATED_APP_KEY = "SimulatorAppKey0SimulatorAppKey0"
+_SIMULATED_APP_SECRET = "SimulatorSecret0"  # noqa: S105 - it opens a simulator
+CALLBACK = "https://127.0.0.1:8182"
+_FOREVER_S = 10**12  # in virtual time, which may run ten thousand times as fast
+
+Environment = dict[str, str]
+
+
+@dataclass
+class Stack:
+    """All units of one `up`, in the order in which they are shown, and where to reach them."""
+
+    market: Market
+    store: Store
+    partitions: int
+    credentials: Credentials
+    nats_port: int
+    postgres_port: int
+    simulator_port: int | None
+    units: list[Unit] = field(default_factory=list)
+    programs: dict[str, Program] = field(default_factory=dict)
+
+    @property
+    def schwab_url(self) -> str:
+        """Where the broker is: Schwab itself, or the simulator."""
+        if self.simulator_port is None:
+            return "https://api.schwabapi.com"
+        return f"http://{LOOPBACK}:{self.simulator_port}"
+
+    def nats_url(self, user: str) -> str:
+        """Return how to reach NATS as `user`; known before the server is."""
+        return f"nats://{user}:{self.credentials.nats[user]}@{LOOPBACK}:{self.nats_port}"
+
+    def postgres_dsn(self, role: str) -> str:
+        """Return how to reach Postgres as `role`; known before the server is."""
+        login = f"{role}:{self.credentials.postgres[role]}"
+        return f"postgresql://{login}@{LOOPBACK}:{self.postgres_port}/{DATABASE}"
+
+    def add(self, program: Program, unit: Unit) -> None:
+        """Add a unit and what it runs."""
+        self.units.append(unit)
+        self.programs[unit.name] = program
+
+
+def build(home: Home, store: Store, market: Market, options: UpOptions, ports: Ports) -> Stack:
+    """Describe every process and start none; raises SettingsError when a named port is taken."""
+    identity = store.identity()
+    stack = Stack(
+        market,
+        store,
+        partitions=identity.partitions if identity else 1,
+        credentials=load_credentials(store.root, nats_users=USERS, postgres_users=LOGIN_ROLES),
+        nats_port=ports.usual(NATS_PORT, options.nats_port, "NATS", "--nats-port"),
+        postgres_port=ports.usual(
+            POSTGRES_PORT, options.postgres_port, "Postgres", "--postgres-port"
+        ),
+        simulator_port=None if market.source == "schwab" else ports.free(),
+    )
+    _add_servers(stack, home)
+    _add_simulator(stack, options.speed, ports)
+    _add_services(stack, ports)
+    return stack
+
+
+def _add_servers(stack: Stack, home: Home) -> None:
+    root, runtime = stack.store.root, home.runtime
+    nats = NatsServer(root, partitions=stack.partitions, port=stack.nats_port, runtime=runtime)
+    postgres = PostgresServer(root, port=stack.postgres_port, runtime=runtime)
+    for server in (nats, postgres):
+        unit = Unit(server.name, stop_stage=4, stop_deadline_s=_SERVERS_KILL_AFTER_S)
+        stack.add(ServerProgram(server), unit)
+
+
+def _add_simulator(stack: Stack, speed: float | None, ports: Ports) -> None:
+    if stack.simulator_port is None:
+        return
+    environment = {
+        "KITE_SIM_PORT": str(stack.simulator_port),
+        "KITE_SIM_CLOCK_FILE": str(stack.store.root / "simulator-clock.json"),
+        "KITE_SIM_APP_KEY": _SIMULATED_APP_KEY,
+        "KITE_SIM_APP_SECRET": _SIMULATED_APP_SECRET,
+        "KITE_SIM_CALLBACKS": CALLBACK,
+        "KITE_SIM_REFRESH_TOKEN_S": str(_FOREVER_S),
+    }
+    if speed is not None:
+        environment["KITE_SIM_SPEED"] = f"{speed:g}"
+    if stack.market.csv:
+        files = ",".join(f"{ticker}={path}" for ticker, path in stack.market.csv)
+        # The recording begins with its first bar, however long the services take to start.
+        environment |= {"KITE_SIM_CSV": files, "KITE_SIM_WAIT_FOR_SUBSCRIPTION": "1"}
+    _add_service(stack, ports, "simulator", lambda: environment, needs=(), stage=1)
+
+
+def _add_services(stack: Stack, ports: Ports) -> None:
+    stack.add(
+        JobProgram(BOOTSTRAP, "cli.bootstrap", lambda: _environment(_bootstrap(stack))),
+        Unit(BOOTSTRAP, needs=frozenset({"nats"}), job=True),
+    )
+
+    def on_bus(user: str) -> Callable[[], Environment]:
+        return lambda: {**_common(stack), "KITE_NATS_URL": stack.nats_url(user)}
+
+    def ingest() -> Environment:
+        return {**on_bus("ingest")(), **_schwab(stack)}
+
+    def writer() -> Environment:
+        return {**on_bus("writer")(), "KITE_PG_DSN": stack.postgres_dsn(OWNER)}
+
+    _add_service(stack, ports, "ingest", ingest, needs=(STREAMS, LOGIN), stage=0)
+    _add_service(stack, ports, "indicators", on_bus("indicators"), needs=(STREAMS,), stage=1)
+    _add_service(stack, ports, "signals", on_bus("signals"), needs=(STREAMS,), stage=2)
+    _add_service(stack, ports, "writer", writer, needs=(STREAMS, SCHEMA), stage=3)
+
+
+def _add_service(
+    stack: Stack,
+    ports: Ports,
+    name: str,
+    environment: Callable[[], Environment],
+    *,
+    needs: tuple[str, ...],
+    stage: int,
+) -> None:
+    program = ServiceProgram(
+        name, f"services.{name}", lambda: _environment(environment()), ports=ports
+    )
+    unit = Unit(name, frozenset(needs), stop_stage=stage, stop_deadline_s=KILL_AFTER_S)
+    stack.add(program, unit)
+
+
+# -- what they are told ----------------------------------------------------------------------------
+
+
+def _common(stack: Stack) -> Environment:
+    return {
+        "KITE_PARTITIONS": str(stack.partitions),
+        "KITE_SOURCE": stack.market.source,
+        "KITE_STOP_DEADLINE_S": str(STOP_DEADLINE_S),
+    }
+
+
+def _schwab(stack: Stack) -> Environment:
+    """Tell about the account: the simulator's, or the real one from our own environment."""
+    environment = {
+        "KITE_TICKERS": ",".join(stack.market.tickers),
+        "KITE_INGEST_DATA_DIR": str(stack.store.root / "ingest"),
+        "KITE_SCHWAB_TOKEN_FILE": str(stack.store.token_file),
+    }
+    if stack.simulator_port is None:
+        names = ("KITE_SCHWAB_APP_KEY", "KITE_SCHWAB_APP_SECRET", "KITE_SCHWAB_TOKEN_FILE")
+        return environment | {name: os.environ[name] for name in names if os.environ.get(name)}
+    return environment | {
+        "KITE_SCHWAB_APP_KEY": _SIMULATED_APP_KEY,
+        "KITE_SCHWAB_APP_SECRET": _SIMULATED_APP_SECRET,
+        "KITE_SCHWAB_BASE_URL": stack.schwab_url,
+    }
+
+
+def _bootstrap(stack: Stack) -> Environment:
+    return {
+        **_common(stack),
+        **_schwab(stack),
+        "KITE_NATS_URL": stack.nats_url(ADMIN),
+        "KITE_PG_DSN": stack.postgres_dsn(OWNER),
+    }
+
+
+def _environment(ours: Mapping[str, str]) -> Environment:
+    """Return a process's environment: settings pass through, secrets only to whom they are meant.
+
+    So a person can tune any service (`KITE_WRITER_FLUSH_MS=100 ./kite up`), and no service sees the
+    credentials of another.
+    """
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("KITE_") or not (name in _DECIDED or looks_secret(name))
+    }
+    return {**inherited, "PYTHONUNBUFFERED": "1", **ours}

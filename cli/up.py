@@ -1,0 +1,319 @@
+"""`./kite up`: takes the data home, starts the stack, keeps it running, stops it in order.
+
+Thin: `options` says what was asked for, `plan` which processes that means, `supervisor` what to do
+when, `processes` does it. Here they are wired, and what happens is told: one line `ready <url>` on
+standard output, progress on standard error, events in `logs/kite.log`, the state in a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from cli import control
+from cli.home import Home, Store, StoreIdentity
+from cli.logs import LogFile
+from cli.options import Market, UpOptions, resolve
+from cli.plan import Stack, build
+from cli.ports import Ports
+from cli.processes import Processes, stop_leftovers
+from cli.programs import ServerProgram, ServiceProgram
+from cli.progress import Progress, Row, open_progress
+from cli.servers.host import LOOPBACK, require_free_space
+from cli.state import ProcessState, StackState, write_state
+from cli.supervisor import Supervisor
+from cli.units import (
+    Action,
+    Announce,
+    Elapsed,
+    Event,
+    Exited,
+    Finish,
+    ForceAsked,
+    Kill,
+    Reached,
+    Ready,
+    Report,
+    RestartAsked,
+    Start,
+    StopAsked,
+    Terminate,
+)
+from deploy.nats.policy import OBSERVER
+from deploy.supabase.roles import READER
+from libs.common.clock import SystemClock
+from libs.common.errors import SettingsError
+
+__all__ = ["up"]
+
+FREE_BYTES_MIN = 512 << 20
+_SHOW_EVERY_S = 0.1
+_IDLE_S = 1.0
+
+
+def up(options: UpOptions) -> int:
+    """Run the stack until it is told to stop; return the exit code. Raises KiteError."""
+    market = resolve(options, os.environ)
+    home = Home(options.home.absolute())
+    home.prepare()
+    lock = home.lock()
+    if lock is None:
+        raise SettingsError(
+            [
+                f"the stack runs already on {home.root} (pid {home.lock_holder()}): "
+                "./kite status shows it, ./kite down stops it, --home DIR makes another"
+            ]
+        )
+    try:
+        store = _claim_store(home, market, options)
+        ports = Ports()
+        stack = build(home, store, market, options, ports)
+        return asyncio.run(_Run(options, home, stack, ports.notes).until_stopped())
+    finally:
+        home.state_file.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _claim_store(home: Home, market: Market, options: UpOptions) -> Store:
+    """Make the store ready for this market, after the leftovers of an earlier run have ended."""
+    require_free_space(home.root, FREE_BYTES_MIN)
+    for name in stop_leftovers(home.run / "pids"):
+        print(f"kite: stopped {name}, left running by an earlier start", file=sys.stderr)
+    store = Store(home.root / market.store_name)
+    if options.fresh:
+        store.clear()
+    found = store.identity()
+    partitions = options.partitions or (found.partitions if found else 1)
+    store.claim(StoreIdentity(market.source, partitions, market.csv_sha256))
+    return store
+
+
+class _Run:
+    """One run of the stack."""
+
+    def __init__(self, options: UpOptions, home: Home, stack: Stack, notes: list[str]) -> None:
+        self._options = options
+        self._home = home
+        self._stack = stack
+        self._supervisor = Supervisor(stack.units)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._processes = Processes(
+            stack.programs, home.logs, home.run / "pids", self._events.put_nowait
+        )
+        self._log = LogFile(home.logs / "kite.log")
+        self._clock = SystemClock()
+        self._started_ms = self._clock.now_ms()
+        self._reached_ms: dict[str, int] = {}
+        self._since_ms: dict[str, int] = {}
+        self._progress: Progress = open_progress(_title(stack.market, stack.store))
+        self._notes = notes
+        self._code: int | None = None
+
+    async def until_stopped(self) -> int:
+        """Carry out what the supervisor says until the last process is gone."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+        orders = await control.listen(self._home, self._on_order)
+        for note in self._notes:
+            self._tell("info", note)
+        try:
+            self._handle(Elapsed())
+            while self._code is None:
+                self._handle(await self._next_event(loop))
+            return self._code
+        finally:
+            self._progress.finish([])
+            orders.close()
+            self._home.socket_file.unlink(missing_ok=True)
+            self._log.close()
+
+    async def _next_event(self, loop: asyncio.AbstractEventLoop) -> Event:
+        """Wait for something to happen, at most until the supervisor or the display is due."""
+        due_s = self._supervisor.next_due_s()
+        wait_s = _IDLE_S if self._supervisor.announced else _SHOW_EVERY_S
+        if due_s is not None:
+            wait_s = min(wait_s, max(0.0, due_s - loop.time()))
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._events.get()
+        except TimeoutError:
+            return Elapsed()
+
+    def _handle(self, event: Event) -> None:
+        before = self._snapshot()
+        if isinstance(event, Exited) and event.code != 0:
+            self._write_log("warning", "process.ended", unit=event.unit, code=event.code)
+        for action in self._supervisor.handle(event, asyncio.get_running_loop().time()):
+            self._act(action)
+        if isinstance(event, Reached | Ready):
+            name = event.milestone if isinstance(event, Reached) else event.unit
+            self._reached_ms.setdefault(name, self._clock.now_ms() - self._started_ms)
+        if self._snapshot() != before:
+            self._write_state()
+        if not self._supervisor.announced:
+            self._progress.show(self._rows())
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Start(name):
+                self._since_ms[name] = self._clock.now_ms()
+                self._processes.start(name)
+            case Terminate(name):
+                self._processes.terminate(name)
+            case Kill(name):
+                self._processes.kill(name)
+            case Report(level, text):
+                self._tell(level, text)
+            case Announce():
+                self._announce()
+            case Finish(code):
+                self._code = code
+
+    # -- orders from outside -----------------------------------------------------------------------
+
+    def _on_signal(self) -> None:
+        if self._supervisor.stopping:
+            self._tell("warning", "stopping at once")
+            self._events.put_nowait(ForceAsked())
+        else:
+            self._tell("info", "stopping; once more to stop at once")
+            self._events.put_nowait(StopAsked())
+
+    def _on_order(self, order: control.Order) -> control.Answer:
+        if order.verb == "stop":
+            self._tell("info", "stopping, as ./kite down asks")
+            self._events.put_nowait(StopAsked())
+            return control.Answer(ok=True)
+        if order.unit not in self._restartable():
+            return control.Answer(ok=False, text=f"there is no {order.unit!r} to restart")
+        if self._supervisor.stopping:
+            return control.Answer(ok=False, text="the stack is stopping")
+        self._tell("info", f"restarting {order.unit}, as ./kite restart asks")
+        self._events.put_nowait(RestartAsked(order.unit))
+        return control.Answer(ok=True)
+
+    def _restartable(self) -> list[str]:
+        return [unit.name for unit in self._stack.units if not unit.job]
+
+    # -- telling -----------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        took_ms = self._clock.now_ms() - self._started_ms
+        self._reached_ms["ready"] = took_ms
+        self._write_log("info", "stack.ready", timings_ms=self._reached_ms)
+        self._progress.show(self._rows())
+        self._write_state()
+        self._progress.say("info", f"ready after {took_ms / 1000:.1f} s")
+        self._progress.finish(
+            [
+                ("watch", "./kite tail 'live.>'"),
+                ("look", "./kite status"),
+                ("check", "./kite health"),
+                ("stop", "Ctrl-C, or ./kite down"),
+            ]
+        )
+        self._print_ready()
+        if self._options.exit_after_s is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._options.exit_after_s, self._events.put_nowait, StopAsked())
+
+    def _print_ready(self) -> None:
+        url = f"nats://{LOOPBACK}:{self._stack.nats_port}"
+        line = f"ready {url}"
+        if self._options.as_json:
+            facts = {"event": "ready", "url": url, "timings_ms": self._reached_ms}
+            line = msgspec.json.encode(facts).decode()
+        with contextlib.suppress(BrokenPipeError):  # nobody listens; the stack runs all the same
+            print(line, flush=True)
+
+    def _tell(self, level: str, text: str) -> None:
+        self._progress.say(level, text)
+        self._write_log(level, text)
+
+    def _write_log(self, level: str, event: str, **facts: object) -> None:
+        record = {
+            "timestamp": datetime.now(UTC).isoformat(),
+            "level": level,
+            "event": event,
+            "service": "kite",
+            **facts,
+        }
+        self._log.write(msgspec.json.encode(record) + b"\n")
+
+    def _rows(self) -> dict[str, Row]:
+        rows = {}
+        for unit in self._stack.units:
+            state = self._supervisor.state(unit.name)
+            name = "bootstrap" if unit.job else unit.name
+            reached_ms = self._reached_ms.get(unit.name)
+            note = self._supervisor.reason(unit.name)
+            rows[name] = Row(state, reached_ms / 1000 if reached_ms is not None else None, note)
+        return rows
+
+    def _snapshot(self) -> list[tuple[object, ...]]:
+        """Return all that the state file tells of the processes, to see whether it changed."""
+        return [
+            (
+                self._supervisor.state(unit.name),
+                self._supervisor.reason(unit.name),
+                self._supervisor.restarts(unit.name),
+                self._processes.pid(unit.name),
+            )
+            for unit in self._stack.units
+        ]
+
+    def _write_state(self) -> None:
+        stack = self._stack
+        state = StackState(
+            nats=stack.nats_url(OBSERVER),
+            postgres=stack.postgres_dsn(READER),
+            gateway=None,
+            schwab=stack.schwab_url,
+            services=self._states(lambda name: isinstance(stack.programs[name], ServiceProgram)),
+            servers=self._states(lambda name: isinstance(stack.programs[name], ServerProgram)),
+            running=True,
+            ready=self._supervisor.announced,
+            home=str(self._home.root),
+            source=stack.market.source,
+            store=str(stack.store.root),
+            tickers=stack.market.tickers,
+            partitions=stack.partitions,
+            supervisor=os.getpid(),
+            started_ms=self._started_ms,
+            timings_ms=self._reached_ms,
+        )
+        with contextlib.suppress(OSError):
+            write_state(self._home, state)
+
+    def _states(self, wanted: Callable[[str], bool]) -> dict[str, ProcessState]:
+        return {
+            unit.name: self._process_state(unit.name)
+            for unit in self._stack.units
+            if wanted(unit.name)
+        }
+
+    def _process_state(self, name: str) -> ProcessState:
+        program = self._stack.programs[name]
+        metrics = program.metrics_url if isinstance(program, ServiceProgram) else None
+        return ProcessState(
+            pid=self._processes.pid(name),
+            state=self._supervisor.state(name),
+            restarts=self._supervisor.restarts(name),
+            metrics=metrics,
+            reason=self._supervisor.reason(name),
+            since_ms=self._since_ms.get(name),
+        )
+
+
+def _title(market: Market, store: Store) -> str:
+    kind = {"demo": "simulated market", "csv": "market from CSV", "schwab": "Schwab account"}
+    tickers = " ".join(market.tickers[:8]) + (" …" if len(market.tickers) > 8 else "")
+    return f"{kind[market.source]} · {tickers} · {store.root}"
