@@ -7,8 +7,11 @@ that a rule which finds nothing is known to be able to.
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import subprocess
+import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +31,8 @@ FOUR_SERVICES = ("ingest", "indicators", "signals", "writer")
 FOUR_FILES = ("__main__.py", "service.py", "core.py", "settings.py")
 CLOCK = Path("libs/common/clock.py")
 WAITING = Path("tests/waiting.py")
+DEVELOPMENT = {Path("libs/common/calendar/generate.py")}
+OURS = {"services", "libs", "cli", "deploy", "tests", "benchmarks"}
 EXAMPLES = {Path("libs/common/settings.py")}  # its docstring shows how names are made
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "misc", "stuff", "tools"}
 # Written by programs or by the world outside: the rules on text do not apply.
@@ -265,6 +270,55 @@ def test_every_text_keeps_the_rule(rule: Rule) -> None:
 
 
 # -- rules on the whole ---------------------------------------------------------------------------
+
+
+def declared(group: str) -> set[str]:
+    """The distributions that a dependency group and those it includes name, in normal form."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for item in groups["dependency-groups"][group]:
+        if isinstance(item, dict):
+            names |= declared(item["include-group"])
+        else:
+            names.add(normal(re.split(r"[<>=!~;\[ ]", item)[0]))
+    return names
+
+
+def normal(distribution: str) -> str:
+    """The form in which distribution names are compared."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def group_of(path: Path) -> str:
+    """The dependency group that must hold what a file imports."""
+    if path.parts[0] == "services" and len(path.parts) > 2:
+        return path.parts[1]
+    return {"libs": "base", "cli": "cli", "deploy": "cli"}.get(path.parts[0], "dev")
+
+
+def test_every_import_is_declared_by_its_group() -> None:
+    """No service lives on a package that only another one's group happens to install."""
+    distributions = importlib.metadata.packages_distributions()
+    missing = set()
+    for path in files():
+        if path.suffix != ".py" or path in DEVELOPMENT:
+            continue
+        for package in imported_packages((ROOT / path).read_text(encoding="utf-8")):
+            origins = {normal(name) for name in distributions.get(package, ())}
+            if origins and not origins & declared(group_of(path)):
+                missing.add(f"{path} imports {package}, which group {group_of(path)} lacks")
+    assert not missing, "\n" + "\n".join(sorted(missing))
+
+
+def imported_packages(text: str) -> set[str]:
+    """The top-level packages of other people that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names - OURS - sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("service", FOUR_SERVICES)
