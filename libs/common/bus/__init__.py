@@ -6,7 +6,8 @@ What every implementation promises:
   the new sequence once the message is durable. A conflict is `Fenced`; an answer that does not
   come is `Doubt`, because the message may have been stored. The caller then reloads from the
   streams: there is no other recovery.
-- `last` returns the newest message of a subject, including one acknowledged a moment ago.
+- `last` returns the newest message of a subject, including one acknowledged a moment ago; `read`
+  goes through what is stored one by one, for who needs its own few messages again.
 - A `Lease` is one partition of one durable consumer, owned by at most one instance as long as all
   goes well. It delivers in stream order, from where it was reset to, without a hole, or raises. It
   is no proof of exclusivity: the fence in `publish` is.
@@ -89,6 +90,10 @@ class Bus(Protocol):
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the newest message of `subject` or None; raises BusUnavailable."""
+        ...
+
+    async def read(self, stream: str, subject: str, *, start_seq: int) -> Stored | None:
+        """Return the first message of `subject` from `start_seq` on; raises BusUnavailable."""
         ...
 
     async def publish(self, subject: str, data: bytes, *, expected_last_seq: int) -> int:

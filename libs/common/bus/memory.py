@@ -284,6 +284,12 @@ class MemoryBus:
         await self._cross()
         return self._server.stream(stream).last(subject)
 
+    async def read(self, stream: str, subject: str, *, start_seq: int) -> Stored | None:
+        """Return the first message of `subject` from `start_seq` on; see `bus.Bus`."""
+        await self._cross()
+        found = self._server.stream(stream).from_seq(subject, start_seq, 1)
+        return found[0] if found else None
+
     async def publish(self, subject: str, data: bytes, *, expected_last_seq: int) -> int:
         """Store `data` if the subject's last sequence is the expected one; see `bus.Bus`."""
         return await self._store(subject, data, expected_last_seq)
@@ -440,11 +446,11 @@ class _MemoryLease:
 
     def release(self) -> None:
         """Give the partition back to whoever stands by."""
+        self.failure = self.failure or LeaseLost("released")
+        # Cut off, it cannot say so: the server has to find out.
+        if self in self._held and self._consumer.pinned is self:
+            self._consumer.hand_over()
         self._held.discard(self)
-        if self.failure is None:
-            self.failure = LeaseLost("released")
-            if self._consumer.pinned is self:
-                self._consumer.hand_over()
 
     def vanish(self, failure: BusError) -> None:
         """Be cut off from the server, which has not noticed yet."""

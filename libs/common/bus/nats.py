@@ -141,19 +141,12 @@ class NatsBus:
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """Return the newest message of `subject` or None; see `bus.Bus`."""
-        try:
-            message = await self._connection().request(
-                f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout_s=READ_TIMEOUT_S
-            )
-        except Doubt as error:
-            raise BusUnavailable(str(error)) from error
-        status = status_of(message)
-        if status == _NOT_FOUND:
-            return None
-        headers = message.headers or {}
-        if status or "Nats-Sequence" not in headers:
-            raise BusUnavailable(f"reading {subject} from {stream}: unclear answer {status}")
-        return Stored(int(headers["Nats-Sequence"]), message.data)
+        return await self._get(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"")
+
+    async def read(self, stream: str, subject: str, *, start_seq: int) -> Stored | None:
+        """Return the first message of `subject` from `start_seq` on; see `bus.Bus`."""
+        wanted = msgspec.json.encode({"seq": max(start_seq, 1), "next_by_subj": subject})
+        return await self._get(f"$JS.API.DIRECT.GET.{stream}", wanted)
 
     async def publish(self, subject: str, data: bytes, *, expected_last_seq: int) -> int:
         """Store `data` if the subject's last sequence is the expected one; see `bus.Bus`."""
@@ -202,6 +195,21 @@ class NatsBus:
         except Doubt as error:
             raise BusUnavailable(str(error)) from error
         return answer.data
+
+    async def _get(self, api_subject: str, wanted: bytes) -> Stored | None:
+        try:
+            message = await self._connection().request(
+                api_subject, wanted, timeout_s=READ_TIMEOUT_S
+            )
+        except Doubt as error:
+            raise BusUnavailable(str(error)) from error
+        status = status_of(message)
+        if status == _NOT_FOUND:
+            return None
+        headers = message.headers or {}
+        if status or "Nats-Sequence" not in headers:
+            raise BusUnavailable(f"{api_subject}: unclear answer {status}")
+        return Stored(int(headers["Nats-Sequence"]), message.data)
 
     # -- publishing -------------------------------------------------------------------------------
 

@@ -168,14 +168,13 @@ class PullLease:
     async def release(self) -> None:
         """Stop reading, and let a stand-by take over at once instead of after the time-out."""
         held = self._phase is not _Phase.STANDBY
-        graceful = held and self._failure is None
         self._end(LeaseLost("released"))
         self._unwatch()
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.wait({self._ticker})
         await self._stop_listening()
-        if graceful:
+        if self._pin:
             await self._hand_over()
         if held:
             self._hooks.lease(self._consumer, held=False)
@@ -294,6 +293,7 @@ class PullLease:
             self._credit = 0
             await self._pull_again()
         elif status == "423":
+            self._pin = ""
             self._lose("another instance is pinned")
         elif status == "503":
             self._end(BusUnavailable(f"no consumer {self._consumer} on {self._stream}"))
