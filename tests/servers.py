@@ -47,6 +47,11 @@ class Running:
         assert self._process is not None, "not started"
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the main process still runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Prepare, spawn and wait until the server is ready."""
         self.server.prepare()
@@ -80,7 +85,7 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self.alive:
             try:
                 self.stop()
             except subprocess.TimeoutExpired:

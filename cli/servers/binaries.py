@@ -92,12 +92,13 @@ def nats_program(runtime: Path, *, copy: bool) -> Path:
     source = Path(str(wheel.locate_file(program))).resolve()
     if not copy:
         return source
-    copied = runtime / f"nats-server-{wheel.version}"
+    copied = runtime / f"nats-{wheel.version}"
     if not copied.exists():
         with explain_os_errors(runtime), _staged(copied) as staged:
-            shutil.copyfile(source, staged)
-            staged.chmod(0o755)
-    return copied
+            staged.mkdir()
+            shutil.copy(source, staged)
+            _open_to_all(staged)
+    return copied / source.name
 
 
 def _postgres_package() -> Path:
@@ -134,10 +135,8 @@ def _staged(target: Path) -> Iterator[Path]:
             return
         staged.rename(target)
     finally:
-        if staged.is_dir():
+        if staged.exists():
             shutil.rmtree(staged)
-        else:
-            staged.unlink(missing_ok=True)
 
 
 def _open_to_all(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections.abc import Callable, Iterator
@@ -148,6 +149,8 @@ class NatsServer:
             answer = await reader.read()
         finally:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
         body = json.loads(answer.partition(b"\r\n\r\n")[2])
         return body if isinstance(body, dict) else {}
 

@@ -1,0 +1,86 @@
+"""The bus's permissions as a list: nobody gets more than their place in the flow."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.nats.config import ServerOptions, server_config
+from deploy.nats.policy import ADMIN, OBSERVER, PUBLIC, USERS, inbox_prefix, permissions
+
+SERVICES = [user for user in USERS if user not in (ADMIN, OBSERVER, PUBLIC)]
+OWN_STREAM = {"ingest": "market", "indicators": "indicators", "signals": "signals"}
+# The only questions to JetStream that services have; none of them makes or deletes anything.
+HARMLESS = (
+    "$JS.API.STREAM.INFO.",
+    "$JS.API.DIRECT.GET.",
+    "$JS.API.CONSUMER.MSG.NEXT.",
+    "$JS.API.CONSUMER.RESET.",
+    "$JS.API.CONSUMER.INFO.",
+    "$JS.API.CONSUMER.UNPIN.",
+)
+
+
+@given(st.integers(min_value=1, max_value=64))
+def test_a_service_publishes_its_own_subjects_only(partitions: int) -> None:
+    """Frames of its stream, its state, its live subjects, its dead letters; never another's."""
+    granted = permissions(partitions)
+    for service in SERVICES:
+        own = OWN_STREAM.get(service)
+        expected = {f"deadletter.{service}", f"live.status.{service}"}
+        if own is not None:
+            expected |= {f"{own}.{p}" for p in range(partitions)}
+            expected |= {f"state.{service}.{p}" for p in range(partitions)}
+        plain = {s for s in granted[service].publish if not s.startswith(("$", "live."))}
+        status = {s for s in granted[service].publish if s.startswith("live.status.")}
+        assert plain | status == expected
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_asks_jetstream_nothing_that_changes_streams(service: str) -> None:
+    """Its requests are harmless, and its acknowledgements and consumers bear its name."""
+    for subject in permissions(3)[service].publish:
+        if subject.startswith("$JS.ACK."):
+            consumer = subject.split(".")[3]
+        elif subject.startswith("$JS.API."):
+            assert subject.startswith(HARMLESS)
+            assert "*" not in subject
+            if ".CONSUMER." not in subject:
+                continue
+            consumer = subject.rsplit(".", maxsplit=1)[1]
+        else:
+            continue
+        assert consumer.partition("-")[0] == service
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_hears_nothing_but_its_answers(service: str) -> None:
+    """Everything it reads comes through consumers, into an inbox that is its own."""
+    assert permissions(3)[service].subscribe == (f"{inbox_prefix(service)}.>",)
+
+
+def test_only_ingest_and_indicators_and_signals_speak_on_public_subjects() -> None:
+    """Each public live subject has exactly one service that publishes it."""
+    granted = permissions(1)
+    for subject in granted[PUBLIC].subscribe:
+        speakers = [s for s in SERVICES if subject in granted[s].publish]
+        assert len(speakers) <= 1
+    assert granted[PUBLIC].publish == ()
+
+
+def test_the_configuration_denies_what_is_not_listed() -> None:
+    """A user without any right to publish gets a denial; an empty list would allow everything."""
+    options = ServerOptions("n", "127.0.0.1:1", "127.0.0.1:2", "store", 1 << 20)
+    passwords = {user: f"secret of {user}" for user in USERS}
+    config = json.loads(server_config(options, permissions(2), passwords))
+    users = {user["user"]: user for user in config["accounts"]["KITE"]["users"]}
+    assert set(users) == set(USERS)
+    assert users[PUBLIC]["permissions"]["publish"] == {"deny": [">"]}
+    for user in users.values():
+        for rule in user["permissions"].values():
+            assert rule, f"{user['user']} has a rule that allows everything"
+    assert config["jetstream"]["sync_interval"] == "always"
+    assert config["listen"] == "127.0.0.1:1"
