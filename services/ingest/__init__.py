@@ -1,0 +1,1 @@
+"""Schwab's wire -> MARKET: one login, one socket, every change written down once."""

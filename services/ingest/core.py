@@ -1,0 +1,383 @@
+"""Wire frames in, market events out: what ingest knows, without any input or output.
+
+`Core` holds the state of every ticker and answers each input with a `Step`: the events to publish
+in this order, what was refused, which days of price history are wanted, and what to count. It asks
+no clock: broker time is learned from what the broker sends.
+
+Inputs: a parsed frame (`step`), the start of a subscription (`subscribed`), an answer of price
+history (`history`). If a step's events could not be published, `refused` takes them back, so that
+what is lost is listed as a gap later.
+
+Its durable state (`snapshot`) is small: per ticker the last tick time, the last minutes, the open
+gaps. `restore` plus `replay` of the frames published since give it back after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from libs.common import calendar
+from libs.common.events import Bar, Clock, Event, Gap, History, HistoryBar, Tick
+from libs.common.subjects import partition_of
+from services.ingest import wire
+from services.ingest.level_one import (
+    TICK_MOVED,
+    TICK_OUT_OF_SESSION,
+    TICK_RESET,
+    LevelOne,
+)
+from services.ingest.minutes import MINUTE_MS, SETTLED_MS, Minutes
+from services.ingest.wire import BadItem, Reject
+
+__all__ = [
+    "TICK_MOVED",
+    "TICK_OUT_OF_SESSION",
+    "TICK_RESET",
+    "Core",
+    "DayAnswer",
+    "DayWanted",
+    "Step",
+]
+
+REJECTS_PER_FRAME_MAX = 100
+_LEAP_MS_MAX = 10 * 86_400_000
+_BACK_MS_MAX = 60_000
+
+
+class DayWanted(Struct, frozen=True):
+    """Price history to ask for, once broker time has reached `after_ms`."""
+
+    ticker: str
+    day_ms: int
+    after_ms: int = 0
+
+
+class DayAnswer(Struct, frozen=True):
+    """What price history said: the day's minutes, ascending; None when it never will say any."""
+
+    ticker: str
+    day_ms: int
+    asked_ms: int
+    candles: list[HistoryBar] | None
+
+
+class Step(Struct):
+    """What one input led to; `sent_ms` is the broker time of its events."""
+
+    sent_ms: int
+    events: list[Event] = []
+    rejects: list[Reject] = []
+    wanted: list[DayWanted] = []
+    notes: list[str] = []
+    further_rejects: list[str] = []
+    items: int = 0
+
+    def reject(self, reason: str, value: object) -> None:
+        """Refuse something; beyond a bound only its reason is kept."""
+        if len(self.rejects) < REJECTS_PER_FRAME_MAX:
+            self.rejects.append(Reject(reason, wire.excerpt(value)))
+        else:
+            self.further_rejects.append(reason)
+
+
+class _TickerState(Struct, frozen=True, array_like=True):
+    ticker: str
+    last_tick_ms: int
+    gap_from_ms: int
+    gap_cause: str
+    last_ms: int
+    day_ms: int
+    day_count: int
+    recent: tuple[HistoryBar, ...]
+    gaps: tuple[Gap, ...]
+
+
+class _State(Struct, frozen=True, array_like=True):
+    broker_ms: int
+    epoch: int
+    tickers: tuple[_TickerState, ...]
+
+
+_decode_state = msgspec.msgpack.Decoder(_State).decode
+
+
+class _Ticker:
+    """Both series of one ticker."""
+
+    __slots__ = ("level_one", "minutes")
+
+    def __init__(self, ticker: str) -> None:
+        self.level_one = LevelOne(ticker)
+        self.minutes = Minutes(ticker)
+
+
+class Core:
+    """The state of all tickers; see the module for what it promises."""
+
+    def __init__(self, tickers: Iterable[str]) -> None:
+        self.broker_ms = 0
+        self.epoch = 0  # of the last life whose state this is
+        self._clock_ms = 0
+        self._tickers = {ticker: _Ticker(ticker) for ticker in tickers}
+        self._active = frozenset(self._tickers)  # the others only remember what was published
+        self._unknown_seen: set[str] = set()
+
+    # -- inputs --
+
+    def step(self, message: dict[str, Any]) -> Step:
+        """Take one parsed frame of the streamer."""
+        step = Step(self.broker_ms)
+        known = False
+        for name, take in (("notify", self._notify), ("data", self._data)):
+            parts = message.get(name)
+            if parts is None:
+                continue
+            known = True
+            for part in parts if isinstance(parts, list) else [parts]:
+                try:
+                    take(part, step)
+                except BadItem as bad:
+                    step.reject(bad.reason, part)
+        if not known and "response" not in message:
+            step.reject("unknown_frame", message)
+        return step
+
+    def login(self, broker_ms: int) -> bool:
+        """Learn broker time; False when it lies before what is stored, so nothing would fit."""
+        if not _is_known(broker_ms) or broker_ms < self.broker_ms - _BACK_MS_MAX:
+            return False
+        self.broker_ms = max(self.broker_ms, broker_ms)
+        return True
+
+    def connected(self, cause: str) -> None:
+        """Begin anew with level one: the next item of each ticker is an image."""
+        for name in self._active:
+            self._tickers[name].level_one.interrupted(cause)
+
+    def subscribed(self, tickers: Iterable[str], cause: str) -> Step:
+        """Bars come from now on: name the minutes that may be missing, want their history."""
+        step = Step(self.broker_ms)
+        for name in tickers:
+            minutes = self._tickers[name].minutes
+            step.events += minutes.interrupted(self.broker_ms, cause)
+            step.wanted += [DayWanted(name, day_ms) for day_ms in minutes.gaps]
+        return step
+
+    def history(self, answer: DayAnswer, *, last_try: bool) -> Step | None:
+        """Turn price history into a History; None: ask again later, unless it is the last try."""
+        minutes = self._tickers[answer.ticker].minutes
+        day_ms, gap = answer.day_ms, minutes.gaps.get(answer.day_ms)
+        step = Step(self.broker_ms)
+        bars = None
+        if answer.candles is not None:
+            bars = minutes.merge(day_ms, answer.candles, answer.asked_ms)
+            if bars is None and not last_try:
+                return None
+        is_past = day_ms < calendar.day_start_ms(self.broker_ms)
+        if bars is None or (is_past and not bars):
+            step.notes.append("history_unfillable")
+            closed = minutes.closed(day_ms, "unfillable")
+        else:
+            step.notes.append("history")
+            if bars:
+                step.events.append(History(answer.ticker, day_ms, bars))
+                minutes.published(day_ms, bars)
+            closed = minutes.closed(day_ms, "filled")
+            if gap is not None and bars and bars[-1].ts_ms < gap.to_ms - MINUTE_MS:
+                # No trade in the gap's last minutes, or history lags: look once more when settled.
+                step.wanted.append(DayWanted(answer.ticker, day_ms, gap.to_ms + SETTLED_MS))
+        if closed is not None:
+            step.events.append(closed)
+        return step
+
+    def refused(self, events: Iterable[Event], cause: str) -> None:
+        """Take back events that could not be published; `subscribed` then lists them as gaps."""
+        for event in events:
+            if isinstance(event, Tick):
+                self._tickers[event.ticker].level_one.missed(cause, event.ts_ms)
+            elif isinstance(event, Bar):
+                self._tickers[event.ticker].minutes.withdraw(event)
+            elif isinstance(event, Gap):
+                ticker = self._tickers[event.ticker]
+                if event.series == "ticks":
+                    ticker.level_one.missed(event.cause, event.from_ms)
+                elif event.state != "open":
+                    ticker.minutes.reopen(_opened(event))
+            elif isinstance(event, History):
+                minutes = self._tickers[event.ticker].minutes
+                end_ms = event.bars[-1].ts_ms + MINUTE_MS
+                from_ms = event.bars[0].ts_ms
+                gap_id = f"{event.ticker}:bars:{from_ms}"
+                if event.day_ms not in minutes.gaps:
+                    minutes.reopen(
+                        Gap(gap_id, event.ticker, "bars", from_ms, end_ms, cause, "open")
+                    )
+
+    # -- state --
+
+    def snapshot(self, partition: int, partitions: int, epoch: int) -> bytes:
+        """Return the durable state of a partition's tickers."""
+        rows = tuple(
+            _row(ticker)
+            for name, ticker in sorted(self._tickers.items())
+            if partition_of(name, partitions) == partition
+        )
+        return msgspec.msgpack.encode(_State(self.broker_ms, epoch, rows))
+
+    def restore(self, state: bytes) -> None:
+        """Take up a partition's snapshot; also of tickers that are no longer asked for."""
+        decoded = _decode_state(state)
+        self.broker_ms = max(self.broker_ms, decoded.broker_ms)
+        self.epoch = max(self.epoch, decoded.epoch)
+        for row in decoded.tickers:
+            ticker = self._ticker(row.ticker)
+            ticker.level_one.last_tick_ms = row.last_tick_ms
+            ticker.level_one.gap_from_ms = row.gap_from_ms
+            ticker.level_one.gap_cause = row.gap_cause
+            ticker.minutes.restore(row.last_ms, row.day_ms, row.day_count, row.recent)
+            for gap in row.gaps:
+                ticker.minutes.reopen(gap)
+
+    def replay(self, event: Event) -> None:
+        """Take up one event that was published after the snapshot."""
+        if isinstance(event, Tick):
+            level_one = self._ticker(event.ticker).level_one
+            level_one.last_tick_ms = event.ts_ms
+        elif isinstance(event, Bar):
+            self._ticker(event.ticker).minutes.repeat(event)
+        elif isinstance(event, History):
+            self._ticker(event.ticker).minutes.published(event.day_ms, event.bars)
+        elif isinstance(event, Clock):
+            self.broker_ms = max(self.broker_ms, event.ts_ms)
+        elif isinstance(event, Gap):
+            ticker = self._ticker(event.ticker)
+            if event.series == "ticks":
+                ticker.level_one.gap_until(event.to_ms)
+            elif event.state == "open":
+                ticker.minutes.reopen(event)
+            else:
+                ticker.minutes.closed(calendar.day_start_ms(event.from_ms), event.state)
+
+    # -- frames --
+
+    def _notify(self, part: Any, step: Step) -> None:
+        if not isinstance(part, dict):
+            raise BadItem("bad_notify")
+        if "heartbeat" not in part:
+            step.notes.append("admin_notify")
+            return
+        self._advance(wire.time_ms(part["heartbeat"]), step)
+        if self.broker_ms <= self._clock_ms:
+            step.notes.append("old_heartbeat")
+            return
+        self._clock_ms = self.broker_ms
+        step.events.append(Clock(self.broker_ms))
+        for name, ticker in self._tickers.items():
+            if ticker.minutes.overdue(self.broker_ms):
+                step.notes.append("overdue_bar")
+                day_ms = calendar.day_start_ms(ticker.minutes.expected_ms - 1)
+                step.wanted.append(DayWanted(name, day_ms))
+
+    def _data(self, part: Any, step: Step) -> None:
+        if not isinstance(part, dict):
+            raise BadItem("bad_part")
+        content = part.get("content")
+        if not isinstance(content, list):
+            raise BadItem("bad_content")
+        service = part.get("service")
+        if service == wire.LEVEL_ONE:
+            take = self._level_one
+        elif service == wire.CHART:
+            take = self._chart
+        else:
+            raise BadItem("unknown_service")
+        sent_ms = wire.time_ms(part.get("timestamp"))
+        self._advance(sent_ms, step)
+        step.items += len(content)
+        for item in content:
+            try:
+                take(item, sent_ms, step)
+            except BadItem as bad:
+                step.reject(bad.reason, item)
+
+    def _level_one(self, raw: Any, sent_ms: int, step: Step) -> None:
+        item = wire.level_one_item(raw)
+        ticker = self._subscribed(item.ticker)
+        if item.unknown:
+            self._report_unknown(raw, wire.LEVEL_ONE, step)
+        found = ticker.level_one.take(item, sent_ms)
+        if isinstance(found, Tick):
+            gap = ticker.level_one.gap_until(found.ts_ms)
+            if gap is not None:
+                step.events.append(gap)
+            step.events.append(found)
+            if found.volume and not found.flags & TICK_OUT_OF_SESSION:
+                ticker.minutes.traded(found.ts_ms)
+        elif found is not None:
+            step.notes.append(found)
+
+    def _chart(self, raw: Any, sent_ms: int, step: Step) -> None:
+        item = wire.chart_item(raw)
+        ticker = self._subscribed(item.ticker)
+        if item.unknown:
+            self._report_unknown(raw, wire.CHART, step)
+        events, found = ticker.minutes.take(item, sent_ms)
+        step.events += events
+        if found:
+            step.notes.append(found)
+        if found and found != "duplicate_bar":
+            step.wanted.append(DayWanted(item.ticker, calendar.day_start_ms(item.ts_ms)))
+
+    def _advance(self, sent_ms: int, step: Step) -> None:
+        """Move broker time; raises BadItem when it leaps further than any weekend is long."""
+        if self.broker_ms and abs(sent_ms - self.broker_ms) > _LEAP_MS_MAX:
+            raise BadItem("bad_timestamp")
+        self.broker_ms = max(self.broker_ms, sent_ms)
+        step.sent_ms = self.broker_ms
+
+    def _subscribed(self, name: str) -> _Ticker:
+        if name not in self._active:
+            raise BadItem("unknown_ticker")
+        return self._tickers[name]
+
+    def _report_unknown(self, raw: dict[str, Any], service: str, step: Step) -> None:
+        """Report a field that nobody knows once; the item itself is used."""
+        step.notes.append("unknown_field")
+        new = wire.unknown_fields(raw, service) - self._unknown_seen
+        if new and len(self._unknown_seen) < REJECTS_PER_FRAME_MAX:
+            self._unknown_seen |= new
+            step.reject("unknown_field", raw)
+
+    def _ticker(self, name: str) -> _Ticker:
+        return self._tickers.setdefault(name, _Ticker(name))
+
+
+def _row(ticker: _Ticker) -> _TickerState:
+    level_one, minutes = ticker.level_one, ticker.minutes
+    return _TickerState(
+        minutes.ticker,
+        level_one.last_tick_ms,
+        level_one.gap_from_ms,
+        level_one.gap_cause,
+        minutes.last_ms,
+        minutes.day_ms,
+        minutes.day_count,
+        minutes.recent,
+        tuple(minutes.gaps.values()),
+    )
+
+
+def _opened(gap: Gap) -> Gap:
+    return structs.replace(gap, state="open")
+
+
+def _is_known(broker_ms: int) -> bool:
+    try:
+        calendar.day_of(broker_ms)
+    except calendar.CalendarError:
+        return False
+    return True

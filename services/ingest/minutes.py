@@ -1,0 +1,255 @@
+"""Minute bars of one ticker: each published once, in order, and whatever is missing named.
+
+The rules:
+
+- a bar later than the last published one is published; an equal repeat is dropped; anything else
+  (different, older, late, or known to be lost by the broker's own numbering) needs price history;
+- minutes that may be missing after a (re)connect are open gaps, one for each trading day, until a
+  history that covers them was published. Minutes without a trade have no bar: a covered gap is
+  filled even if it stays empty;
+- a history never takes back a minute that was published, unless the broker's own history shows
+  another value for it, and never says less than what was published for the day.
+
+The last few published bars are kept, because price history lags behind the stream.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from libs.common import calendar
+from libs.common.events import Bar, Gap, GapState, HistoryBar
+from services.ingest.level_one import FUTURE_MS_MAX
+from services.ingest.wire import BadItem, ChartItem
+
+__all__ = ["CLOSE_GRACE_MS", "HISTORY_DAYS_MAX", "MINUTE_MS", "Minutes"]
+
+MINUTE_MS = 60_000
+CLOSE_GRACE_MS = 15_000  # a bar this long after its minute is late
+HISTORY_DAYS_MAX = 45  # how far back the broker keeps minutes
+SETTLED_MS = 120_000  # older minutes in the broker's history are final
+RECENT_BARS_MAX = 6
+
+
+class Minutes:
+    """What was published for one ticker, and what is still missing."""
+
+    __slots__ = (
+        "_asked_ms",
+        "_recent",
+        "_seq",
+        "day_count",
+        "day_ms",
+        "expected_ms",
+        "gaps",
+        "last_ms",
+        "ticker",
+    )
+
+    def __init__(self, ticker: str) -> None:
+        self.ticker = ticker
+        self.last_ms = 0  # start of the last published minute
+        self.day_ms = 0  # New York midnight of that minute
+        self.day_count = 0  # minutes published of that day
+        self.expected_ms = 0  # end of a minute that should have a bar, by its ticks
+        self.gaps: dict[int, Gap] = {}  # open, by New York midnight
+        self._recent: list[HistoryBar] = []
+        self._asked_ms = 0
+        self._seq: int | None = None
+
+    @property
+    def recent(self) -> tuple[HistoryBar, ...]:
+        """The last published bars, ascending."""
+        return tuple(self._recent)
+
+    # -- the stream --
+
+    def take(self, item: ChartItem, sent_ms: int) -> tuple[list[Bar | Gap], str]:
+        """Judge one bar: what to publish, and a word for what it was ("" for an ordinary bar).
+
+        Every word but "duplicate_bar" calls for a history of the bar's day. Raises BadItem when
+        the minute is not over yet at `sent_ms`.
+        """
+        end_ms = item.ts_ms + MINUTE_MS
+        if end_ms > sent_ms + FUTURE_MS_MAX:
+            raise BadItem("future_time")
+        bar = HistoryBar(item.ts_ms, item.open, item.high, item.low, item.close, item.volume)
+        lost = self._count(item.seq)
+        if item.ts_ms <= self.last_ms:
+            if bar in self._recent:
+                return [], "duplicate_bar"
+            known = any(other.ts_ms == item.ts_ms for other in self._recent)
+            return [], "different_bar" if known else "older_bar"
+        events: list[Bar | Gap] = []
+        if lost and self.last_ms:
+            events += self._missing(self.last_ms + MINUTE_MS, item.ts_ms, "missing_bar")
+        self._publish(bar)
+        events.append(
+            Bar(self.ticker, "1m", bar.ts_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)
+        )
+        late = sent_ms > end_ms + CLOSE_GRACE_MS
+        return events, "missing_bar" if lost else "late_bar" if late else ""
+
+    def traded(self, ts_ms: int) -> None:
+        """Expect a bar for the minute of a trade, unless an earlier one is still expected."""
+        end_ms = ts_ms - ts_ms % MINUTE_MS + MINUTE_MS
+        if self.expected_ms <= self.last_ms + MINUTE_MS < end_ms:
+            self.expected_ms = end_ms
+
+    def overdue(self, broker_ms: int) -> bool:
+        """Tell once that a minute with trades still has no bar although its time has passed."""
+        if not self.expected_ms or broker_ms < self.expected_ms + CLOSE_GRACE_MS:
+            return False
+        if self.expected_ms <= self.last_ms + MINUTE_MS:
+            self.expected_ms = 0
+        if self.expected_ms == self._asked_ms:
+            return False
+        self._asked_ms = self.expected_ms
+        return True
+
+    # -- gaps --
+
+    def interrupted(self, broker_ms: int, cause: str) -> list[Gap]:
+        """Open a gap for every trading day from the last published minute up to now.
+
+        Returns all gaps that are open, also those of earlier interruptions, plus what lies too far
+        back ever to be filled.
+        """
+        self._seq = None
+        now_ms = broker_ms - broker_ms % MINUTE_MS
+        start_ms = self.last_ms + MINUTE_MS if self.last_ms else calendar.day_start_ms(now_ms)
+        horizon_ms = now_ms - HISTORY_DAYS_MAX * 86_400_000
+        lost = []
+        if start_ms < horizon_ms:
+            gap_id = f"{self.ticker}:bars:{start_ms}"
+            lost = [Gap(gap_id, self.ticker, "bars", start_ms, horizon_ms, cause, "unfillable")]
+            start_ms = horizon_ms - horizon_ms % MINUTE_MS
+        self._missing(start_ms, now_ms, cause)
+        return lost + list(self.gaps.values())
+
+    def reopen(self, gap: Gap) -> None:
+        """Take up an open gap again, as it was published."""
+        self.gaps[calendar.day_start_ms(gap.from_ms)] = gap
+
+    def closed(self, day_ms: int, state: GapState) -> Gap | None:
+        """Close the day's gap as filled or unfillable; returns what to publish."""
+        gap = self.gaps.pop(day_ms, None)
+        return None if gap is None else structs.replace(gap, state=state)
+
+    def withdraw(self, bar: Bar) -> None:
+        """Forget a bar that could not be published; the next interruption will miss it."""
+        self._recent = [known for known in self._recent if known.ts_ms < bar.ts_ms]
+        if bar.ts_ms <= self.last_ms:
+            self.last_ms = bar.ts_ms - MINUTE_MS
+            self.day_count = max(0, self.day_count - 1)
+
+    # -- history --
+
+    def merge(
+        self, day_ms: int, candles: list[HistoryBar], asked_ms: int
+    ) -> tuple[HistoryBar, ...] | None:
+        """Return the complete day so far, or None when the broker's history is not there yet.
+
+        `candles` ascend and belong to the day; `asked_ms` is broker time when they were requested.
+        """
+        end_ms = self._reach_ms(day_ms, asked_ms)
+        bars = {candle.ts_ms: candle for candle in candles if candle.ts_ms < end_ms}
+        gap = self.gaps.get(day_ms)
+        if (
+            gap is not None
+            and asked_ms < gap.to_ms + CLOSE_GRACE_MS
+            and not self.reaches(gap, bars)
+        ):
+            return None
+        for bar in self._recent:
+            settled = asked_ms - bar.ts_ms >= SETTLED_MS and bar.ts_ms in bars
+            if not settled and calendar.day_start_ms(bar.ts_ms) == day_ms:
+                bars[bar.ts_ms] = bar
+        if day_ms == self.day_ms and len(bars) < self.day_count:
+            return None
+        return tuple(bars[ts_ms] for ts_ms in sorted(bars))
+
+    @staticmethod
+    def reaches(gap: Gap, bars: dict[int, HistoryBar]) -> bool:
+        """Whether the last minute of the gap is there: then nothing before it is still to come."""
+        return bool(bars) and max(bars) >= gap.to_ms - MINUTE_MS
+
+    def published(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> None:
+        """Note that a history of the day was published."""
+        if not bars or day_ms < self.day_ms:
+            return
+        self.day_ms, self.day_count = day_ms, len(bars)
+        self.last_ms = max(self.last_ms, bars[-1].ts_ms)
+        self._recent = list(bars[-RECENT_BARS_MAX:])
+        self.expected_ms = 0
+
+    def restore(
+        self, last_ms: int, day_ms: int, day_count: int, recent: tuple[HistoryBar, ...]
+    ) -> None:
+        """Take up what an earlier life had published."""
+        self.last_ms, self.day_ms, self.day_count = last_ms, day_ms, day_count
+        self._recent = list(recent)
+
+    def repeat(self, bar: Bar) -> None:
+        """Note a bar that an earlier life published."""
+        self._publish(HistoryBar(bar.ts_ms, bar.open, bar.high, bar.low, bar.close, bar.volume))
+
+    def _reach_ms(self, day_ms: int, asked_ms: int) -> int:
+        """Return where a history of the day ends: behind what was published and what is missing.
+
+        Fresh minutes beyond that are left to the stream, so that their candles come out live.
+        """
+        day = calendar.day_of(day_ms)
+        next_day_ms = calendar.day_bounds_ms(day)[1]
+        if asked_ms >= next_day_ms:
+            return next_day_ms
+        gap = self.gaps.get(day_ms)
+        is_overdue = asked_ms >= self.expected_ms + CLOSE_GRACE_MS
+        ends = [
+            self.last_ms + MINUTE_MS,
+            self.expected_ms if is_overdue else 0,
+            gap.to_ms if gap is not None else 0,
+        ]
+        return min(max(ends), next_day_ms)
+
+    def _count(self, seq: int | None) -> bool:
+        """Follow the broker's count of bars; True when it skipped one."""
+        before, self._seq = self._seq, seq if seq is not None else self._seq
+        if seq is None or before is None:
+            return False
+        self._seq = max(before, seq)
+        return seq > before + 1
+
+    def _publish(self, bar: HistoryBar) -> None:
+        day_ms = calendar.day_start_ms(bar.ts_ms)
+        if day_ms != self.day_ms:
+            self.day_ms, self.day_count = day_ms, 0
+        self.day_count += 1
+        self.last_ms = bar.ts_ms
+        self._recent.append(bar)
+        del self._recent[:-RECENT_BARS_MAX]
+
+    def _missing(self, from_ms: int, to_ms: int, cause: str) -> list[Gap]:
+        """Open or widen one gap for each trading day of [from, to); returns those it touched."""
+        touched = []
+        for session in calendar.sessions(calendar.day_of(from_ms), calendar.day_of(to_ms)):
+            start_ms = max(from_ms, session.pre_open_ms)
+            end_ms = min(to_ms, session.post_close_ms)
+            if start_ms < end_ms:
+                day_ms = calendar.day_start_ms(start_ms)
+                gap = self.gaps[day_ms] = self._widened(day_ms, start_ms, end_ms, cause)
+                touched.append(gap)
+        return touched
+
+    def _widened(self, day_ms: int, from_ms: int, to_ms: int, cause: str) -> Gap:
+        known = self.gaps.get(day_ms)
+        if known is not None:
+            start_ms, end_ms = known.from_ms, max(known.to_ms, to_ms)
+            return Gap(known.id, self.ticker, "bars", start_ms, end_ms, known.cause, "open")
+        return Gap(
+            f"{self.ticker}:bars:{from_ms}", self.ticker, "bars", from_ms, to_ms, cause, "open"
+        )
+
+
+def _plain(bar: Bar) -> HistoryBar:
+    return HistoryBar(bar.ts_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)

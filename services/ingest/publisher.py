@@ -1,0 +1,316 @@
+"""Frames to MARKET: numbered, fenced, in order, and through the spool while the bus is away.
+
+Theory of operation. `offer` numbers the frames of one step and puts them into memory; `run` sends
+what is pending, all partitions at once, each partition's frames one after another. Every publish
+names the partition's last sequence, so nobody else can have written in between. As soon as a
+publish fails or takes too long, everything pending moves to the spool and `offer` goes on there;
+`run` then finds out what the stream really holds and drains the spool from the front, dropping what
+was stored after all. When the spool is empty, frames go through memory again.
+
+On doubt the last stored frame decides: ours means stored, the one before means send again, a newer
+epoch means that another ingest took over (`TakenOver`).
+
+Concurrency: everything runs on one loop; only `Spool.sync` uses a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+
+from libs.common import codec, subjects
+from libs.common.bus import Bus
+from libs.common.errors import EXIT_REFUSED, BusError, KiteError, PositionError
+from libs.common.events import Event
+from libs.common.runner import Backoff
+from services.ingest.frames import Router, encoded
+from services.ingest.spool import Record, Spool, SpoolFull
+
+__all__ = ["MEMORY_BYTES_MAX", "MEMORY_FRAMES_MAX", "Position", "Publisher", "TakenOver"]
+
+MEMORY_FRAMES_MAX = 1_000
+MEMORY_BYTES_MAX = 8 << 20
+_BATCH_FRAMES_MAX = 64
+_BATCH_BYTES_MAX = 1 << 20
+_SYNC_PAUSE_S = 0.02
+
+
+class TakenOver(KiteError):
+    """Another ingest publishes to this store; two Schwab sessions would evict each other."""
+
+    exit_code = EXIT_REFUSED
+
+
+class Position(Struct):
+    """The last stored frame of a partition: its number, its epoch, its sequence in MARKET."""
+
+    n: int = 0
+    epoch: int = 0
+    seq: int = 0
+
+
+async def stored_position(bus: Bus, partition: int) -> Position | None:
+    """Read a partition's last frame; None when there is none. Raises BusUnavailable."""
+    stored = await bus.last(subjects.MARKET, subjects.frame_subject(subjects.MARKET, partition))
+    if stored is None:
+        return None
+    frame = codec.decode_frame(stored.data)
+    return Position(frame.n, frame.epoch, stored.seq)
+
+
+class Publisher:
+    """Sends frames of all partitions; `positions` are what the stream holds."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        spool: Spool,
+        positions: dict[int, Position],
+        *,
+        stream_created_ms: int,
+        spill_after_s: float,
+        on_away: Callable[[str], None],
+        on_back: Callable[[], None],
+    ) -> None:
+        self._bus = bus
+        self._spool = spool
+        self._positions = positions
+        self._created_ms = stream_created_ms
+        self._spill_after_s = spill_after_s
+        self._on_away = on_away
+        self._on_back = on_back
+        self._router = Router(len(positions))
+        self._assigned = {partition: place.n for partition, place in positions.items()}
+        self._memory: deque[Record] = deque()
+        self._memory_bytes = 0
+        self._away = False
+        self._pending = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._unsynced = asyncio.Event()
+        self.epoch = 1 + max(place.epoch for place in positions.values())
+        self._take_over_spool()
+
+    # -- what others may ask --
+
+    @property
+    def spool_bytes(self) -> int:
+        """What waits in the spool."""
+        return self._spool.used_bytes
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything offered is stored."""
+        return not self._memory and self._spool.empty
+
+    @property
+    def away(self) -> bool:
+        """Whether frames go through the spool."""
+        return self._away
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        return len(self._positions)
+
+    def begin_epoch(self, at_least: int) -> None:
+        """Number the frames from now on with a new epoch, not below `at_least`."""
+        self.epoch = max(self.epoch, at_least)
+
+    def position(self, partition: int) -> Position:
+        """Return what the stream holds of a partition."""
+        return self._positions[partition]
+
+    def offer(self, events: Iterable[Event], sent_ms: int, received_ms: int) -> bool:
+        """Take events to publish, all or none; False when neither memory nor disk has room."""
+        records: list[Record] = []
+        assigned = dict(self._assigned)
+        for partition, groups in self._router.split(events).items():
+            for group in groups:
+                for data in encoded(
+                    group,
+                    epoch=self.epoch,
+                    n=assigned[partition] + 1,
+                    sent_ms=sent_ms,
+                    received_ms=received_ms,
+                ):
+                    assigned[partition] += 1
+                    records.append(Record(partition, self.epoch, assigned[partition], data))
+        if not self._keep(records):
+            return False
+        self._assigned = assigned
+        self._settled.clear()
+        self._pending.set()
+        return True
+
+    # -- sending --
+
+    async def run(self) -> None:
+        """Send until cancelled; raises TakenOver or PositionError."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._sync_groups())
+            tasks.create_task(self._send_for_ever())
+
+    async def settle(self) -> None:
+        """Wait, while `run` works, until everything that was offered or spooled is stored."""
+        await self._settled.wait()
+
+    async def drain(self, deadline_s: float) -> None:
+        """Wait until everything is stored, at most so long; the rest is safe on disk then."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._settled.wait()
+        except TimeoutError:
+            self._spill()
+        await asyncio.to_thread(self._spool.sync)
+
+    async def _send_for_ever(self) -> None:
+        backoff = Backoff(0.05, 2.0)
+        while True:
+            await self._pending.wait()
+            batch = self._batch()
+            if not batch:
+                self._pending.clear()
+                self._settled.set()
+                continue
+            try:
+                async with asyncio.timeout(self._spill_after_s + 0.01 * len(batch)):
+                    if self._away:
+                        await self._resync()
+                    await self._send(batch)
+            except (BusError, TimeoutError) as error:
+                self._go_away(f"{type(error).__name__}: {error}")
+                await asyncio.sleep(backoff.next_s())
+            else:
+                self._release(batch)
+                backoff.reset()
+
+    def _batch(self) -> list[Record]:
+        if self._away:
+            if self._spool.empty and not self._memory:
+                self._away = False
+                self._on_back()
+            elif not self._spool.empty:
+                return self._spool.peek(_BATCH_BYTES_MAX)
+        return [self._memory[i] for i in range(min(len(self._memory), _BATCH_FRAMES_MAX))]
+
+    async def _send(self, batch: list[Record]) -> None:
+        """Publish a batch: partitions side by side, the frames of each in order."""
+        lanes: dict[int, list[Record]] = {}
+        for record in batch:
+            lanes.setdefault(record.partition, []).append(record)
+        results = await asyncio.gather(
+            *(self._send_lane(partition, lane) for partition, lane in lanes.items()),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _send_lane(self, partition: int, records: list[Record]) -> None:
+        place = self._positions[partition]
+        subject = subjects.frame_subject(subjects.MARKET, partition)
+        for record in records:
+            if record.n <= place.n:
+                continue
+            place.seq = await self._bus.publish(subject, record.data, expected_last_seq=place.seq)
+            place.n, place.epoch = record.n, record.epoch
+
+    def _release(self, batch: list[Record]) -> None:
+        """Let go of what is stored; it may have moved from memory to the spool meanwhile."""
+        while self._memory and self._is_stored(self._memory[0]):
+            self._memory_bytes -= self._memory.popleft().size
+        if not self._spool.empty:
+            done = []
+            for record in self._spool.peek(_BATCH_BYTES_MAX):
+                if not self._is_stored(record):
+                    break
+                done.append(record)
+            self._spool.release(done)
+
+    def _is_stored(self, record: Record) -> bool:
+        return record.n <= self._positions[record.partition].n
+
+    # -- doubt --
+
+    async def _resync(self) -> None:
+        """Learn what the stream really holds; raises TakenOver, PositionError, BusUnavailable."""
+        stream = await self._bus.stream(subjects.MARKET)
+        if stream.created_ms != self._created_ms:
+            raise PositionError(
+                f"stream {subjects.MARKET} was made anew while ingest was running; start ingest "
+                "with an empty store"
+            )
+        for partition, place in self._positions.items():
+            stored = await stored_position(self._bus, partition)
+            if stored is None:
+                place.seq = 0  # all of it has aged out; the numbers go on
+                continue
+            if stored.epoch > self.epoch:
+                raise TakenOver(
+                    f"another ingest (epoch {stored.epoch}) publishes to this store; this one "
+                    f"(epoch {self.epoch}) stops: run one ingest only"
+                )
+            if not place.n <= stored.n <= self._assigned[partition]:
+                raise PositionError(
+                    f"market.{partition} ends at frame {stored.n}, expected {place.n} to "
+                    f"{self._assigned[partition]}: the stream was restored from another time"
+                )
+            place.n, place.epoch, place.seq = stored.n, stored.epoch, stored.seq
+
+    # -- memory and spool --
+
+    def _keep(self, records: list[Record]) -> bool:
+        if self._away:
+            return self._spill() and self._append(records)
+        self._memory.extend(records)
+        self._memory_bytes += sum(record.size for record in records)
+        if len(self._memory) > MEMORY_FRAMES_MAX or self._memory_bytes > MEMORY_BYTES_MAX:
+            self._go_away("more is pending than memory may hold")
+        return True
+
+    def _go_away(self, reason: str) -> None:
+        if not self._away:
+            self._away = True
+            self._on_away(reason)
+        self._spill()
+
+    def _spill(self) -> bool:
+        """Move what is pending in memory to the spool; False when the spool does not take it."""
+        if self._memory:
+            if not self._append(list(self._memory)):
+                return False
+            self._memory.clear()
+            self._memory_bytes = 0
+        return True
+
+    def _append(self, records: list[Record]) -> bool:
+        try:
+            self._spool.append(records)
+        except (SpoolFull, OSError):
+            return False
+        self._unsynced.set()
+        self._pending.set()
+        return True
+
+    async def _sync_groups(self) -> None:
+        while True:
+            await self._unsynced.wait()
+            self._unsynced.clear()
+            await asyncio.to_thread(self._spool.sync)
+            await asyncio.sleep(_SYNC_PAUSE_S)
+
+    def _take_over_spool(self) -> None:
+        """Number on from what an earlier life left in the spool, if it fits the stream."""
+        for record in self._spool.all():
+            known = self._assigned.get(record.partition)
+            if known is None or record.n > known + 1:
+                self._spool.put_aside()
+                self._assigned = {p: place.n for p, place in self._positions.items()}
+                return
+            self._assigned[record.partition] = max(known, record.n)
+            self.epoch = max(self.epoch, record.epoch + 1)
+        self._away = not self._spool.empty
+        self._pending.set()

@@ -1,0 +1,389 @@
+"""Schwab through the schwab-py library: the only file that knows it.
+
+`Account` holds the REST client and its token, `Connection` one streamer socket. The library is used
+as it is. Three of its public hooks make it fit:
+
+- the client's constructor takes an HTTP session of ours, whose transport may lead to a simulator;
+- the socket's arguments take a factory, so that the socket can be bounded and closed;
+- the JSON decoder sees every frame of the socket exactly once, in order, also those that arrive
+  while a command awaits its answer. `_Tap` takes the frames there, with their field numbers and
+  heartbeats. The library itself is only shown answers to commands that it is waiting for, with the
+  documented success codes it does not know turned into the one it does.
+
+Commands and reads belong to one task, because the library serialises them with a lock that a
+waiting read holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from authlib.common.errors import AuthlibBaseError
+from authlib.integrations.httpx_client import AsyncOAuth2Client
+
+with warnings.catch_warnings():
+    # The library stands on the legacy API of websockets, which says at every import that it is old.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from schwab.auth import TOKEN_ENDPOINT, TokenMetadata
+    from schwab.client import AsyncClient
+    from schwab.contrib.util import StreamJsonDecoder
+    from schwab.debug import register_redactions
+    from schwab.streaming import StreamClient, UnexpectedResponseCode
+    from websockets.legacy.client import WebSocketClientProtocol
+
+from libs.common.clock import Clock
+from libs.common.events import HistoryBar
+from services.ingest import wire
+from services.ingest.candles import minutes_of
+from services.ingest.token_file import TokenFile, TokenInvalid
+from services.ingest.wire import Reject
+
+__all__ = ["Account", "Connection", "Denied", "RequestFailed", "SubscriptionCut"]
+
+API_ORIGIN = "https://api.schwabapi.com"
+SOCKET_BYTES_MAX = 32 << 20
+LOGIN_DENIED, EVICTED, SYMBOL_LIMIT = 3, 12, 19
+_SUCCESS_CODES = frozenset({0, 26, 27, 28, 29})
+_TOO_MANY_PAUSE_S = 10.0
+_BLOCKED_PAUSE_S = 5.0
+_CLOSE_S_MAX = 2
+
+_LEVEL_ONE_FIELDS = (
+    StreamClient.LevelOneEquityFields.SYMBOL,
+    StreamClient.LevelOneEquityFields.BID_PRICE,
+    StreamClient.LevelOneEquityFields.ASK_PRICE,
+    StreamClient.LevelOneEquityFields.LAST_PRICE,
+    StreamClient.LevelOneEquityFields.TOTAL_VOLUME,
+    StreamClient.LevelOneEquityFields.QUOTE_TIME_MILLIS,
+    StreamClient.LevelOneEquityFields.TRADE_TIME_MILLIS,
+)
+
+Take = Callable[[int, int, dict[str, Any] | Reject], None]
+
+
+class Denied(Exception):
+    """The broker does not accept the token: refresh it or log in again."""
+
+
+class RequestFailed(Exception):
+    """A REST request failed for now; `pause_s` is how long to leave the broker alone at least."""
+
+    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
+        self.pause_s = pause_s
+        super().__init__(reason)
+
+
+class SubscriptionCut(Exception):
+    """The broker took only a part of the symbols; the text is its own."""
+
+
+class Account:
+    """The REST side of one account; builds its client anew from the token file when in doubt."""
+
+    def __init__(self, key: str, secret: str, token_path: Path, base_url: str | None) -> None:
+        self._key = key
+        self._secret = secret
+        self._token_file = TokenFile(token_path)
+        self._base_url = base_url
+        self._client: AsyncClient | None = None
+        self._refreshing = asyncio.Lock()
+
+    def client(self) -> AsyncClient:
+        """Return the library's client; raises TokenInvalid when there is no usable token."""
+        if self._client is None:
+            self._client = self._build()
+        return self._client
+
+    @property
+    def token_age_s(self) -> int:
+        """Seconds since the login in a browser that the token goes back to."""
+        return 0 if self._client is None else int(self._client.token_metadata.token_age())
+
+    async def forget_client(self) -> None:
+        """Drop the client; the next one reads the token file again."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close_async_session()
+
+    async def refresh(self) -> None:
+        """Fetch a new access token now; raises TokenInvalid or RequestFailed."""
+        session = self.client().session
+        before = session.token.get("access_token")
+        async with self._refreshing:
+            if session.token.get("access_token") == before:
+                await self._guarded(
+                    session.refresh_token(
+                        TOKEN_ENDPOINT, refresh_token=session.token.get("refresh_token")
+                    )
+                )
+
+    async def minutes(
+        self, ticker: str, start_ms: int, end_ms: int
+    ) -> tuple[list[HistoryBar] | None, int]:
+        """Return the minute bars of [start_ms, end_ms), ascending, and how many were unusable.
+
+        None when the broker says there is no such history. Raises RequestFailed, TokenInvalid.
+        """
+        response = await self._guarded(
+            self.client().get_price_history_every_minute(
+                ticker,
+                start_datetime=_datetime(start_ms),
+                end_datetime=_datetime(end_ms),
+                need_extended_hours_data=True,
+            )
+        )
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            await self.refresh()
+            raise RequestFailed("the access token was refused and has been refreshed")
+        if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND):
+            return None, 0
+        _require_ok(response)
+        try:
+            return minutes_of(response.content, start_ms, end_ms)
+        except ValueError as error:
+            raise RequestFailed(str(error)) from None
+
+    async def _guarded(self, request: Any) -> Any:
+        """Await a request; whatever it says about the token makes the client be built anew."""
+        try:
+            return await request
+        except TokenInvalid:
+            await self.forget_client()
+            raise
+        except AuthlibBaseError as error:
+            await self.forget_client()
+            raise TokenInvalid(f"the broker refused the token: {error.error}") from None
+        except httpx.HTTPStatusError as error:
+            await self.forget_client()
+            raise RequestFailed(f"token refresh: HTTP {error.response.status_code}") from None
+        except httpx.HTTPError as error:
+            raise RequestFailed(f"{type(error).__name__}: {error}") from None
+
+    def _build(self) -> AsyncClient:
+        metadata = TokenMetadata.from_loaded_token(self._token_file.read(), self._token_file.write)
+        register_redactions(metadata.token)
+        write = metadata.wrapped_token_write_func()
+
+        async def update(token: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+            write(token, *args, **kwargs)
+
+        mounts = None
+        if self._base_url is not None:
+            mounts = {API_ORIGIN: _RewriteTransport(httpx.URL(self._base_url))}
+        session = AsyncOAuth2Client(
+            self._key,
+            client_secret=self._secret,
+            token=metadata.token,
+            token_endpoint=TOKEN_ENDPOINT,
+            update_token=update,
+            leeway=300,
+            mounts=mounts,
+        )
+        return AsyncClient(self._key, session, token_metadata=metadata)
+
+
+class Connection:
+    """One socket of the streamer, from login to its end; never used again after an error."""
+
+    def __init__(self, account: Account, clock: Clock, take: Take, answer_s_max: float) -> None:
+        self._account = account
+        self._answer_s_max = answer_s_max
+        self._tap = _Tap(clock, take)
+        self._socket: WebSocketClientProtocol | None = None
+        self._stream: StreamClient | None = None
+        self._commands = 0
+
+    @property
+    def evicted(self) -> bool:
+        """Whether the broker closed this socket in favour of another session."""
+        return self._tap.admin_code == EVICTED
+
+    async def login(self) -> int:
+        """Connect and log in; returns broker time.
+
+        Raises Denied when the token is refused, and whatever the library and the socket raise.
+        """
+        self._stream = StreamClient(self._account.client())
+        self._stream.set_json_decoder(self._tap)
+        arguments = {
+            "create_protocol": self._create_socket,
+            "max_size": SOCKET_BYTES_MAX,
+            "ping_interval": 20,
+            "ping_timeout": 30,
+            "close_timeout": _CLOSE_S_MAX,
+        }
+        try:
+            await self._command(self._stream.login(arguments), 2 * self._answer_s_max)
+        except UnexpectedResponseCode as error:
+            raise Denied(_answer_text(error)) from None
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == httpx.codes.UNAUTHORIZED:
+                raise Denied("user preferences: HTTP 401") from None
+            await self._account.forget_client()
+            raise RequestFailed(f"before login: HTTP {error.response.status_code}") from None
+        except AuthlibBaseError as error:
+            await self._account.forget_client()
+            raise TokenInvalid(f"the broker refused the token: {error.error}") from None
+        except TokenInvalid:
+            await self._account.forget_client()
+            raise
+        return self._tap.answer_ms
+
+    async def subscribe_level_one(self, tickers: Sequence[str], *, first: bool) -> None:
+        """Ask for level one of some more tickers; raises SubscriptionCut, or as `login` does."""
+        stream = self._logged_in()
+        subscribe = stream.level_one_equity_subs if first else stream.level_one_equity_add
+        await self._subscribe(subscribe(tickers, fields=list(_LEVEL_ONE_FIELDS)))
+
+    async def subscribe_bars(self, tickers: Sequence[str], *, first: bool) -> None:
+        """Ask for minute bars of some more tickers; raises SubscriptionCut, or as `login` does."""
+        stream = self._logged_in()
+        subscribe = stream.chart_equity_subs if first else stream.chart_equity_add
+        await self._subscribe(subscribe(tickers))
+
+    async def read(self) -> None:
+        """Wait for one frame; it has gone to `take` when this returns."""
+        await self._logged_in().handle_message()
+
+    async def close(self) -> None:
+        """End the socket; can be repeated."""
+        if self._socket is not None:
+            with suppress(TimeoutError, OSError):
+                async with asyncio.timeout(2 * _CLOSE_S_MAX):
+                    await self._socket.close()
+
+    async def _subscribe(self, command: Any) -> None:
+        try:
+            await self._command(command, self._answer_s_max)
+        except UnexpectedResponseCode as error:
+            if _answer_code(error) == SYMBOL_LIMIT:
+                raise SubscriptionCut(_answer_text(error)) from None
+            raise
+
+    async def _command(self, command: Any, s_max: float) -> None:
+        """Run one command; the library numbers them from 0, and the tap watches for that number."""
+        self._tap.expected = str(self._commands)
+        self._commands += 1
+        try:
+            async with asyncio.timeout(s_max):
+                await command
+        finally:
+            self._tap.expected = None
+
+    def _create_socket(self, *args: Any, **kwargs: Any) -> WebSocketClientProtocol:
+        self._socket = WebSocketClientProtocol(*args, **kwargs)
+        return self._socket
+
+    def _logged_in(self) -> StreamClient:
+        assert self._stream is not None, "login comes first"
+        return self._stream
+
+
+class _Tap(StreamJsonDecoder):  # type: ignore[misc]  # the library has no types
+    """Takes every frame off the socket and shows the library only what it has to see."""
+
+    def __init__(self, clock: Clock, take: Take) -> None:
+        self._clock = clock
+        self._take = take
+        self.expected: str | None = None
+        self.answer_ms = 0
+        self.admin_code = 0
+
+    def decode_json_string(self, raw: str | bytes) -> dict[str, Any]:
+        """Stamp, parse and pass on one frame; never raises."""
+        received_ms = self._clock.now_ms()
+        message = wire.message_of(raw)
+        self._take(received_ms, len(raw), message)
+        if isinstance(message, Reject):
+            return {}
+        if "notify" in message:
+            self._watch_admin(message["notify"])
+        if "response" in message and self.expected is not None:
+            return self._answer(message["response"])
+        return {}
+
+    def _answer(self, entries: Any) -> dict[str, Any]:
+        """Return the awaited answer in the form that the library expects, or nothing."""
+        for entry in entries if isinstance(entries, list) else ():
+            try:
+                request_id, code = str(entry["requestid"]), int(entry["content"]["code"])
+                message = str(entry["content"].get("msg", ""))
+                service, command = entry["service"], entry["command"]
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                continue
+            if request_id != self.expected:
+                continue
+            with suppress(wire.BadItem):
+                self.answer_ms = wire.time_ms(entry.get("timestamp"))
+            content = {"code": 0 if code in _SUCCESS_CODES else code, "msg": message}
+            return {
+                "response": [
+                    {
+                        "requestid": request_id,
+                        "service": service,
+                        "command": command,
+                        "content": content,
+                    }
+                ]
+            }
+        return {}
+
+    def _watch_admin(self, notices: Any) -> None:
+        for notice in notices if isinstance(notices, list) else ():
+            if isinstance(notice, dict) and isinstance(notice.get("content"), dict):
+                code = notice["content"].get("code")
+                if isinstance(code, int):
+                    self.admin_code = code
+
+
+class _RewriteTransport(httpx.AsyncBaseTransport):
+    """Sends requests for Schwab's API to another origin, such as the simulator."""
+
+    def __init__(self, origin: httpx.URL) -> None:
+        self._origin = origin
+        self._inner = httpx.AsyncHTTPTransport()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass the request on with its path and query."""
+        request.url = request.url.copy_with(
+            scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port
+        )
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+
+def _require_ok(response: httpx.Response) -> None:
+    status = response.status_code
+    if status == httpx.codes.OK:
+        return
+    pause_s = 0.0
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        pause_s = _TOO_MANY_PAUSE_S
+    elif status == httpx.codes.FORBIDDEN:
+        pause_s = _BLOCKED_PAUSE_S
+    raise RequestFailed(f"price history: HTTP {status}", pause_s)
+
+
+def _answer_code(error: UnexpectedResponseCode) -> int:
+    return int(error.response["response"][0]["content"]["code"])
+
+
+def _answer_text(error: UnexpectedResponseCode) -> str:
+    content = error.response["response"][0]["content"]
+    text = re.sub(r"[^\x20-\x7e]", "?", content["msg"])[: wire.EXCERPT_CHARS_MAX]
+    return f"code {content['code']}: {text}"
+
+
+def _datetime(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

@@ -1,0 +1,362 @@
+"""Wiring: socket -> inbox -> core -> publisher, with price history and dead letters beside it.
+
+Start: lock the data directory, wait for the bus, send what an earlier life left in the spool,
+recall the state from the streams, and only then log in. Stop: close the socket first, work off the
+inbox, send or spool what is pending, write a last checkpoint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from libs.common import calendar
+from libs.common.bus import Bus, StreamState
+from libs.common.errors import EXIT_REFUSED, BusUnavailable, KiteError, SettingsError
+from libs.common.runner import Backoff, Runtime, connect_bus
+from services.ingest.backfill import Backfill, Job, RequestBudget
+from services.ingest.checkpoints import Checkpoints, load_positions, recall
+from services.ingest.core import Core, DayAnswer, Step
+from services.ingest.dead_letters import DeadLetters
+from services.ingest.inbox import Inbox
+from services.ingest.metrics import IngestMetrics
+from services.ingest.publisher import Position, Publisher
+from services.ingest.schwab import Account, RequestFailed
+from services.ingest.session import Connected, Item, Session, Subscribed, Wire
+from services.ingest.settings import Settings
+from services.ingest.spool import Spool
+from services.ingest.token_file import TokenInvalid
+from services.ingest.wire import Reject
+
+__all__ = ["AlreadyRunning", "serve"]
+
+_HISTORY_POLL_S = 0.05
+_RESUME_EVERY_S = 1.0
+_DRAIN_S_MAX = 3.0
+_TOKEN_PAUSE_S = 10.0
+
+
+class Answered(Struct, frozen=True):
+    """Price history's answer to a job."""
+
+    job: Job
+    answer: DayAnswer
+
+
+class AlreadyRunning(KiteError):
+    """Another ingest uses the same data directory."""
+
+    exit_code = EXIT_REFUSED
+
+
+async def serve(runtime: Runtime[Settings]) -> None:
+    """Run ingest until `runtime.stop`; raises a KiteError for what waiting cannot mend."""
+    settings = runtime.settings
+    data_dir = Path(settings.ingest_data_dir)
+    with _locked(data_dir):
+        runtime.health.require("schwab", "waiting for the bus")
+        async with connect_bus(runtime) as bus:
+            loaded = await _load(runtime, bus)
+            if loaded is None:
+                return
+            stream, positions = loaded
+            with _spool(data_dir, stream.created_ms, settings.ingest_spool_bytes_max) as spool:
+                if spool.cut_bytes:
+                    runtime.log.error("spool.cut", bytes=spool.cut_bytes)
+                publisher = Publisher(
+                    bus,
+                    spool,
+                    positions,
+                    stream_created_ms=stream.created_ms,
+                    spill_after_s=settings.ingest_spill_after_ms / 1000,
+                    on_away=lambda reason: _away(runtime, reason),
+                    on_back=lambda: _back(runtime),
+                )
+                if spool.set_aside is not None:
+                    runtime.log.error("spool.set_aside", path=str(spool.set_aside))
+                await Ingest(runtime, bus, stream, publisher).run()
+
+
+class Ingest:
+    """All parts of a running ingest, and what they do together."""
+
+    def __init__(
+        self, runtime: Runtime[Settings], bus: Bus, stream: StreamState, publisher: Publisher
+    ) -> None:
+        settings = runtime.settings
+        self._runtime = runtime
+        self._bus = bus
+        self._publisher = publisher
+        self._core = Core(settings.tickers)
+        self._inbox: Inbox[Item | Answered] = Inbox()
+        self._metrics = IngestMetrics(runtime.metrics)
+        self._dead_letters = DeadLetters(bus, runtime.metrics, runtime.log)
+        self._account = Account(
+            settings.schwab_app_key,
+            settings.schwab_app_secret,
+            Path(settings.schwab_token_file),
+            settings.schwab_base_url,
+        )
+        self._session = Session(runtime, self._account, self._core, self._inbox, self._metrics)
+        self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
+        self._budget = RequestBudget(settings.ingest_requests_per_minute_max)
+        self._checkpoints = Checkpoints(bus, self._core, publisher, stream, runtime.log)
+        self._short = False  # there was no room for events; gaps must be listed before more leave
+        self._resume_s = 0.0
+
+    async def run(self) -> None:
+        """Recall, connect, and work until stopped; then drain."""
+        stop = self._runtime.stop
+        async with asyncio.TaskGroup() as tasks:
+            sending = tasks.create_task(self._publisher.run())
+            letters = tasks.create_task(self._dead_letters.run())
+            if await _unless_stopped(stop, self._recall()):
+                saving = tasks.create_task(self._checkpoints.run())
+                inputs = [tasks.create_task(self._session.keep_connected())]
+                inputs += [
+                    tasks.create_task(self._ask_for_history())
+                    for _ in range(self._runtime.settings.ingest_history_concurrency_max)
+                ]
+                working = tasks.create_task(self._work())
+                await stop.wait()
+                await _cancel(*inputs)
+                await _cancel(working, saving)
+                await self._finish()
+            await _cancel(sending, letters)
+        await self._account.forget_client()
+
+    async def _recall(self) -> None:
+        """Send what an earlier life left behind, then rebuild the state from the streams."""
+        await self._publisher.settle()
+        backoff = Backoff()
+        while True:
+            try:
+                replayed = await recall(self._bus, self._core, self._publisher.partitions)
+            except BusUnavailable as error:
+                self._runtime.log.warning("ingest.recall_waits", error=str(error))
+                await backoff.pause(self._runtime.stop)
+                continue
+            self._publisher.begin_epoch(self._core.epoch + 1)
+            self._runtime.log.info(
+                "ingest.recalled", frames=replayed, epoch=self._publisher.epoch,
+                broker_ms=self._core.broker_ms,
+            )  # fmt: skip
+            return
+
+    async def _finish(self) -> None:
+        """Work off what was read, store or spool it, and leave a checkpoint."""
+        for item in self._inbox.take_all():
+            self._handle(item)
+        await self._publisher.drain(_DRAIN_S_MAX)
+        await self._checkpoints.save()
+
+    # -- the core's side --
+
+    async def _work(self) -> None:
+        while True:
+            self._handle(await self._inbox.get())
+            await asyncio.sleep(0)
+
+    def _handle(self, item: Item | Answered) -> None:
+        if isinstance(item, Wire):
+            self._handle_wire(item)
+        elif isinstance(item, Connected):
+            self._core.connected(item.cause)
+        elif isinstance(item, Subscribed):
+            self._publish(self._core.subscribed(item.tickers, item.cause))
+        elif isinstance(item, Answered):
+            self._handle_answer(item)
+        self._metrics.inbox_items.set(len(self._inbox))
+        self._metrics.spool_bytes.set(self._publisher.spool_bytes)
+        self._metrics.backfill_jobs.set(len(self._backfill))
+
+    def _handle_wire(self, wire: Wire) -> None:
+        self._metrics.wire_frames.inc()
+        self._metrics.wire_bytes.inc(wire.size_bytes)
+        if isinstance(wire.message, Reject):
+            self._dead_letters.put(wire.message, wire.received_ms)
+            return
+        step = self._core.step(wire.message)
+        self._publish(step, wire.received_ms)
+        if step.items:
+            self._metrics.lag_ms.set(wire.received_ms - step.sent_ms)
+        self._metrics.broker_ms.set(self._core.broker_ms)
+
+    def _handle_answer(self, answered: Answered) -> None:
+        job = answered.job
+        step = self._core.history(answered.answer, last_try=job.last_try)
+        if step is None:
+            self._metrics.history_requests.labels("incomplete").inc()
+            self._backfill.incomplete(job, asyncio.get_running_loop().time())
+            return
+        self._metrics.history_requests.labels("complete").inc()
+        self._backfill.done(job)
+        self._publish(step)
+
+    def _publish(self, step: Step, received_ms: int | None = None) -> None:
+        """Hand a step's results to whoever takes them."""
+        now_ms = self._runtime.clock.now_ms() if received_ms is None else received_ms
+        for reject in step.rejects:
+            self._dead_letters.put(reject, now_ms)
+        for reason in step.further_rejects:
+            self._dead_letters.count(reason)
+        for wanted in step.wanted:
+            self._backfill.want(wanted)
+        self._metrics.step(step)
+        if not step.events:
+            return
+        if self._has_room() and self._publisher.offer(step.events, step.sent_ms, now_ms):
+            return
+        if not self._short:
+            self._runtime.log.error("ingest.no_room", spool_bytes=self._publisher.spool_bytes)
+        self._short = True
+        self._metrics.refused.inc(len(step.events))
+        self._core.refused(step.events, "spool_full")
+
+    def _has_room(self) -> bool:
+        """After a refusal, list what was missed before anything else leaves."""
+        now_s = asyncio.get_running_loop().time()
+        if not self._short:
+            return True
+        if now_s < self._resume_s:
+            return False
+        self._resume_s = now_s + _RESUME_EVERY_S
+        step = self._core.subscribed(self._runtime.settings.tickers, "spool_full")
+        if not self._publisher.offer(step.events, step.sent_ms, self._runtime.clock.now_ms()):
+            return False
+        self._metrics.step(step)
+        for wanted in step.wanted:
+            self._backfill.want(wanted)
+        self._short = False
+        self._runtime.log.info("ingest.room_again", spool_bytes=self._publisher.spool_bytes)
+        return True
+
+    # -- price history --
+
+    async def _ask_for_history(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            job = self._backfill.next(loop.time(), self._core.broker_ms)
+            if job is None:
+                await asyncio.sleep(_HISTORY_POLL_S)
+                continue
+            await self._budget.take()
+            try:
+                answer = await self._ask(job)
+            except (RequestFailed, TokenInvalid) as error:
+                self._metrics.history_requests.labels("failed").inc()
+                self._runtime.log.warning(
+                    "history.failed", ticker=job.wanted.ticker, reason=str(error)
+                )
+                pause_s = error.pause_s if isinstance(error, RequestFailed) else _TOKEN_PAUSE_S
+                self._backfill.failed(job, loop.time(), pause_s)
+            else:
+                await self._inbox.room()
+                self._inbox.put(Answered(job, answer))
+
+    async def _ask(self, job: Job) -> DayAnswer:
+        wanted, asked_ms = job.wanted, self._core.broker_ms
+        day_end_ms = calendar.day_bounds_ms(calendar.day_of(wanted.day_ms))[1]
+        candles, bad = await self._account.minutes(
+            wanted.ticker, wanted.day_ms, min(asked_ms, day_end_ms)
+        )
+        if bad:
+            self._metrics.bad_candles.inc(bad)
+            self._runtime.log.warning("history.bad_candles", ticker=wanted.ticker, number=bad)
+        if candles is None:
+            self._runtime.log.warning("history.refused", ticker=wanted.ticker)
+        return DayAnswer(wanted.ticker, wanted.day_ms, asked_ms, candles)
+
+
+# -- starting and stopping --
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the directory for this process; raises AlreadyRunning or SettingsError."""
+    path = data_dir / "ingest.lock"
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError(
+            [f"KITE_INGEST_DATA_DIR: {data_dir} is not writable: {error.strerror}"]
+        ) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise AlreadyRunning(
+            f"another ingest holds {path}; two Schwab sessions would evict each other: stop the "
+            "other one first"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _spool(data_dir: Path, stream_created_ms: int, bytes_max: int) -> Iterator[Spool]:
+    try:
+        spool = Spool(data_dir / "spool", stream_created_ms, bytes_max)
+    except OSError as error:
+        raise SettingsError(
+            [f"KITE_INGEST_DATA_DIR: the spool in {data_dir} cannot be used: {error.strerror}"]
+        ) from None
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+async def _load(
+    runtime: Runtime[Settings], bus: Bus
+) -> tuple[StreamState, dict[int, Position]] | None:
+    """Read the positions as soon as the bus answers; None when stopped before."""
+    backoff = Backoff()
+    while not runtime.stop.is_set():
+        try:
+            return await load_positions(bus, runtime.settings.partitions)
+        except BusUnavailable as error:
+            runtime.log.warning("ingest.load_waits", error=str(error))
+            await backoff.pause(runtime.stop)
+    return None
+
+
+def _away(runtime: Runtime[Settings], reason: str) -> None:
+    runtime.health.require("market", f"frames wait in the spool: {reason}")
+    runtime.log.warning("market.away", reason=reason)
+
+
+def _back(runtime: Runtime[Settings]) -> None:
+    runtime.health.met("market")
+    runtime.log.info("market.back")
+
+
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Finish `work` unless told to stop first; whether it was finished."""
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return False
+        task.result()
+        return True
+    finally:
+        await _cancel(task, stopped)
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

@@ -1,0 +1,201 @@
+"""The socket kept alive: connect, subscribe, read; and again, with patience.
+
+`keep_connected` runs until cancelled and ends by itself only for errors of the operator's. All it
+does with what it reads is to put it into the inbox, in the order of arrival, together with marks
+where a connection began and where bars of some tickers began to flow.
+
+Waiting: 1, 2, 5, 10, 30, 60 s with jitter after failures (the first is a setting, the others keep
+their ratio to it), begun anew after five good minutes; much longer when the broker closed the
+socket in favour of another session, because two sessions would evict each other for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from libs.common.clock import Clock
+from libs.common.errors import KiteError
+from libs.common.runner import Runtime
+from services.ingest.core import Core
+from services.ingest.inbox import Inbox
+from services.ingest.metrics import IngestMetrics
+from services.ingest.schwab import (
+    Account,
+    Connection,
+    Denied,
+    RequestFailed,
+    SubscriptionCut,
+)
+from services.ingest.settings import Settings
+from services.ingest.token_file import TokenInvalid
+from services.ingest.wire import Reject
+
+__all__ = ["Connected", "Item", "Session", "Subscribed", "Wire"]
+
+REQUEST_KEYS_MAX = 500
+REQUEST_KEY_BYTES_MAX = 48_000
+_RETRY_RATIOS = (1, 2, 5, 10, 30, 60)
+_GOOD_S = 300.0
+
+
+class Wire(Struct, frozen=True):
+    """One frame as it came, or why it could not be read; `received_ms` is wall time."""
+
+    received_ms: int
+    size_bytes: int
+    message: dict[str, Any] | Reject
+
+
+class Connected(Struct, frozen=True):
+    """A new connection begins here; `cause` says why the one before ended."""
+
+    cause: str
+
+
+class Subscribed(Struct, frozen=True):
+    """From here on the bars of these tickers flow."""
+
+    tickers: tuple[str, ...]
+    cause: str
+
+
+Item = Wire | Connected | Subscribed
+
+
+class _BrokerBehind(Exception):
+    """The broker's time lies before what the store holds."""
+
+
+class Session:
+    """The one login and socket of this process."""
+
+    def __init__(
+        self,
+        runtime: Runtime[Settings],
+        account: Account,
+        core: Core,
+        inbox: Inbox[Any],
+        metrics: IngestMetrics,
+    ) -> None:
+        self._settings = runtime.settings
+        self._clock: Clock = runtime.clock
+        self._health = runtime.health
+        self._log = runtime.log
+        self._account = account
+        self._core = core
+        self._inbox = inbox
+        self._metrics = metrics
+        self._failures = 0
+
+    async def keep_connected(self) -> None:
+        """Connect for ever; raises a KiteError only if waiting cannot mend it."""
+        cause = "restart"
+        while True:
+            began_s = asyncio.get_running_loop().time()
+            cause = await self._connect_once(cause)
+            if asyncio.get_running_loop().time() - began_s >= _GOOD_S:
+                self._failures = 0
+            self._metrics.connected.set(0)
+            self._metrics.reconnects.labels(cause).inc()
+            await asyncio.sleep(self._pause_s(cause))
+
+    async def _connect_once(self, cause: str) -> str:
+        """Live through one connection and return why it ended."""
+        connection = Connection(
+            self._account, self._clock, self._take, self._settings.ingest_answer_ms_max / 1000
+        )
+        try:
+            await self._read(connection, cause)
+        except TokenInvalid as error:
+            return self._failed("token", error)
+        except KiteError:
+            raise
+        except Denied as error:
+            await self._refresh()
+            return self._failed("denied", error)
+        except TimeoutError as error:
+            return self._failed("silence", error)
+        except Exception as error:  # noqa: BLE001 - a foreign library on a foreign wire
+            return self._failed("evicted" if connection.evicted else "reconnect", error)
+        finally:
+            await connection.close()
+        return "reconnect"
+
+    async def _read(self, connection: Connection, cause: str) -> None:
+        self._health.require("schwab", "logging in")
+        broker_ms = await connection.login()
+        if not self._core.login(broker_ms):
+            raise _BrokerBehind(
+                f"broker time {broker_ms} lies before {self._core.broker_ms}, up to which the "
+                "store is filled; use an empty store for another time"
+            )
+        self._inbox.put(Connected(cause))
+        await self._subscribe(connection, cause)
+        self._health.met("schwab")
+        self._metrics.connected.set(1)
+        self._metrics.token_age_s.set(self._account.token_age_s)
+        self._log.info("schwab.connected", tickers=len(self._settings.tickers), cause=cause)
+        silence_s = self._settings.ingest_silence_ms / 1000
+        while True:
+            async with asyncio.timeout(silence_s):
+                await connection.read()
+            await self._inbox.room()
+
+    async def _subscribe(self, connection: Connection, cause: str) -> None:
+        for index, part in enumerate(chunks(self._settings.tickers)):
+            try:
+                await connection.subscribe_level_one(part, first=index == 0)
+            except SubscriptionCut as error:
+                self._log.error("schwab.symbols_refused", service="level one", reason=str(error))
+        for index, part in enumerate(chunks(self._settings.tickers)):
+            try:
+                await connection.subscribe_bars(part, first=index == 0)
+            except SubscriptionCut as error:
+                self._log.error("schwab.symbols_refused", service="bars", reason=str(error))
+            self._inbox.put(Subscribed(tuple(part), cause))
+
+    async def _refresh(self) -> None:
+        try:
+            await self._account.refresh()
+        except (TokenInvalid, RequestFailed) as error:
+            self._log.error("schwab.refresh_failed", reason=str(error))
+
+    def _take(self, received_ms: int, size_bytes: int, message: dict[str, Any] | Reject) -> None:
+        self._inbox.put(Wire(received_ms, size_bytes, message), size_bytes)
+
+    def _failed(self, cause: str, error: Exception) -> str:
+        reason = str(error) or type(error).__name__
+        self._health.require("schwab", f"{cause}: {reason}")
+        if cause in ("evicted", "token", "denied"):
+            self._log.error("schwab.disconnected", cause=cause, reason=reason)
+        else:
+            self._log.warning(
+                "schwab.disconnected", cause=cause, reason=reason, kind=type(error).__name__
+            )
+        return cause
+
+    def _pause_s(self, cause: str) -> float:
+        if cause == "evicted":
+            return self._settings.ingest_evicted_pause_ms / 1000
+        ratio = _RETRY_RATIOS[min(self._failures, len(_RETRY_RATIOS) - 1)]
+        self._failures += 1
+        return ratio * self._settings.ingest_reconnect_first_ms / 1000 * random.uniform(0.75, 1.25)
+
+
+def chunks(tickers: Sequence[str]) -> list[Sequence[str]]:
+    """Cut a list of tickers into parts that one command may name."""
+    parts: list[Sequence[str]] = []
+    begin = size = 0
+    for index, ticker in enumerate(tickers):
+        size += len(ticker.encode()) + 1
+        if index - begin >= REQUEST_KEYS_MAX or size > REQUEST_KEY_BYTES_MAX:
+            parts.append(tickers[begin:index])
+            begin, size = index, len(ticker.encode()) + 1
+    if begin < len(tickers):
+        parts.append(tickers[begin:])
+    return parts

@@ -1,0 +1,66 @@
+"""What ingest needs to know, read from the environment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from libs.common.settings import Positive, ServiceSettings
+
+__all__ = ["TICKERS_MAX", "Settings"]
+
+# Schwab's cap for minute bars; without bars a ticker has no candles, so it caps the whole list.
+TICKERS_MAX = 300
+
+Ticker = Annotated[str, Meta(pattern=r"^[$A-Z0-9][A-Z0-9./^-]{0,14}$")]
+Milliseconds = Annotated[int, Meta(ge=10)]
+
+
+class Settings(ServiceSettings, frozen=True, kw_only=True):
+    """Everything about the account, the socket, price history and the spool.
+
+    `schwab_base_url` points REST and login at a simulator; unset means Schwab itself. The token
+    file has schwab-py's format. `ingest_data_dir` holds the lock and the spool.
+    """
+
+    tickers: tuple[Ticker, ...]
+    schwab_app_key: str
+    schwab_app_secret: str
+    schwab_token_file: str
+    schwab_base_url: str | None = None
+    ingest_data_dir: str
+
+    # -- the socket --
+    ingest_reconnect_first_ms: Milliseconds = 1_000
+    ingest_evicted_pause_ms: Milliseconds = 300_000
+    ingest_silence_ms: Milliseconds = 30_000
+    ingest_answer_ms_max: Milliseconds = 15_000
+
+    # -- price history --
+    ingest_requests_per_minute_max: Positive = 110
+    ingest_history_concurrency_max: Positive = 4
+    ingest_history_retry_first_ms: Milliseconds = 1_000
+
+    # -- bounds --
+    ingest_spool_bytes_max: Annotated[int, Meta(ge=1 << 20)] = 64 << 20
+    ingest_spill_after_ms: Milliseconds = 1_000
+
+    def __post_init__(self) -> None:
+        """Refuse lists that the broker would cut and a base address without a scheme."""
+        problems = []
+        if not self.tickers:
+            problems.append("KITE_TICKERS: empty; name at least one, for example QQQ,SPY")
+        doubled = sorted({t for t in self.tickers if self.tickers.count(t) > 1})
+        if doubled:
+            problems.append(f"KITE_TICKERS: named twice: {', '.join(doubled)}")
+        if len(self.tickers) > TICKERS_MAX:
+            problems.append(
+                f"KITE_TICKERS: {len(self.tickers)} tickers, but Schwab sends minute bars for at "
+                f"most {TICKERS_MAX}"
+            )
+        url = self.schwab_base_url
+        if url is not None and not url.startswith(("http://", "https://")):
+            problems.append("KITE_SCHWAB_BASE_URL: must begin with http:// or https://")
+        if problems:
+            raise ValueError("; ".join(problems))
