@@ -148,6 +148,21 @@ class TestPublish:
 
         within(scenario)
 
+    def test_stored_messages_can_be_read_one_by_one(self, within: Within) -> None:
+        """`read` finds the first message of a subject from a sequence on, also of no length."""
+
+        async def scenario(world: World) -> None:
+            bus = (await world.connect("ingest")).bus
+            assert await bus.read("MARKET", "market.0", start_seq=1) is None
+            for number in range(4):
+                await bus.append(f"market.{number % 2}", b"" if number == 2 else b"%d" % number)
+            found = [await bus.read("MARKET", "market.0", start_seq=n) for n in range(6)]
+            seqs = [stored.seq if stored is not None else None for stored in found]
+            assert seqs == [1, 1, 3, 3, None, None]
+            assert [stored.data for stored in found if stored] == [b"0", b"0", b"", b""]
+
+        within(scenario)
+
     def test_a_wrong_expectation_is_fenced(self, within: Within) -> None:
         """Neither an older nor a newer sequence than the last one will do."""
 

@@ -81,6 +81,8 @@ class ResultSettings(Struct, frozen=True):
     sma_continuous: bool = False
     vwap_price: str = "close"
     extras: tuple[str, ...] = ()
+    signal_timeframes: tuple[str, ...] = ("1m",)
+    signal_rules: tuple[str, ...] = ("cross",)
 
 
 class StreamPlan(Struct, frozen=True):
