@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.httpx_client import AsyncOAuth2Client
 
-with warnings.catch_warnings():
-    # The library stands on the legacy API of websockets, which says at every import that it is old.
+with warnings.catch_warnings(record=True):
+    # schwab-py stands on the legacy API of websockets and on httpx under authlib; both say at every
+    # import that they are old. `record` is for authlib, which overrides filters.
     warnings.simplefilter("ignore", DeprecationWarning)
+    from authlib.common.errors import AuthlibBaseError
+    from authlib.integrations.httpx_client import AsyncOAuth2Client
     from schwab.auth import TOKEN_ENDPOINT, TokenMetadata
     from schwab.client import AsyncClient
     from schwab.contrib.util import StreamJsonDecoder
