@@ -32,6 +32,7 @@ __all__ = ["Lane", "run", "serve"]
 _FRAMES_PER_RECEIVE_MAX = 64
 _IDLE_WAIT_S = 0.25
 _WATCH_S = 1.0
+_BACKOFF_MAX_S = 2.0
 
 
 async def serve(runtime: Runtime[Settings]) -> None:
@@ -76,7 +77,7 @@ async def _claim(runtime: Runtime[Settings], store: Store) -> None:
     settings = runtime.settings
     meta = {"source": settings.source, "partitions": str(settings.partitions)}
     runtime.health.require("database", "connecting")
-    backoff = Backoff()
+    backoff = Backoff(max_s=_BACKOFF_MAX_S)
     while not runtime.stop.is_set():
         try:
             await store.claim(meta)
@@ -159,7 +160,7 @@ class Lane:
         self._limits = Limits(
             settings.writer_flush_ms, settings.writer_rows_max, settings.writer_input_bytes_max
         )
-        self._backoff = Backoff()
+        self._backoff = Backoff(max_s=_BACKOFF_MAX_S)
         self._standing_by = False
         self._flight: _Flight | None = None
         runtime.health.require(self._condition, "loading")

@@ -42,6 +42,9 @@ _PARTITIONS_CACHED_MAX = 4096
 # SQLSTATE classes: the data themselves are wrong, and will be the next time.
 _DATA_EXCEPTION, _CONSTRAINT_VIOLATION = "22", "23"
 
+# What the driver raises when a connection breaks; the last one when that happens at a bad moment.
+_DRIVER_ERRORS = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 _META = "SELECT value FROM public.kite_meta WHERE key = $1"
 _CLAIM_META = "INSERT INTO public.kite_meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _POSITION = """
@@ -205,16 +208,18 @@ class PostgresStore:
         assert self._pool is not None, "the store is used outside its context"
         try:
             async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
-                yield connection
+                try:
+                    yield connection
+                except _DRIVER_ERRORS:
+                    connection.terminate()  # nobody knows what state it is in
+                    raise
         except asyncpg.PostgresError as error:
             if _is_missing_partition(error):
                 self._partitions.clear()  # somebody removed one: make it again
             elif (error.sqlstate or "")[:2] in (_DATA_EXCEPTION, _CONSTRAINT_VIOLATION):
                 raise RowsRefused(_one_line(error)) from error
             raise StoreUnavailable(_one_line(error)) from error
-        except asyncpg.DataError as error:
-            raise RowsRefused(_one_line(error)) from error
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        except _DRIVER_ERRORS as error:
             raise StoreUnavailable(_one_line(error)) from error
 
 
