@@ -48,6 +48,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     simulation = request.app[SIMULATION]
     if not request.path.startswith(("/trader/", "/marketdata/")):
         return await handler(request)
+    if simulation.faults.current.rest_status:
+        return _out_of_order(simulation.faults.current.rest_status)
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not simulation.token_valid(token):
         return _error(request, 401, "Unauthorized", "Client not authorized")
@@ -96,6 +98,19 @@ def _error(
     return _json(body, status)
 
 
+def _out_of_order(status: int) -> web.Response:
+    """Answer as the broker does when something of its own is wrong."""
+    if status == 403:
+        return web.Response(text=_DENIED_PAGE, status=403, content_type="text/html")
+    bodies: dict[int, object] = {
+        400: {"error": "unsupported_token_type", "error_description": "400 Bad Request"},
+        401: {"error": "invalid_client", "error_description": "Unauthorized"},
+        429: {"message": "Too Many Requests"},
+    }
+    fault = {"faultstring": "Service unavailable", "detail": {"errorcode": "simulated"}}
+    return _json(bodies.get(status, {"fault": fault}), status)
+
+
 # -- OAuth ----------------------------------------------------------------------------------------
 
 
@@ -130,6 +145,8 @@ def _with_query(callback: str, query: str) -> str:
 
 async def _token(request: web.Request) -> web.Response:
     simulation = request.app[SIMULATION]
+    if simulation.faults.current.token_status:
+        return _out_of_order(simulation.faults.current.token_status)
     form = {name: value for name, value in (await request.post()).items() if type(value) is str}
     wall_ms = simulation.wall.now_ms()
     try:

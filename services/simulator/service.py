@@ -6,13 +6,15 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from aiohttp import web
 
 from libs.common.errors import SettingsError
 from libs.common.runner import Runtime
 from libs.common.telemetry import Metrics
-from services.simulator import rest, simulation, wire
+from services.simulator import control, rest, simulation, wire
+from services.simulator.ledger import Ledger
 from services.simulator.settings import Settings
 
 __all__ = ["make_app", "serve", "serving"]
@@ -26,7 +28,8 @@ async def serve(runtime: Runtime[Settings]) -> None:
     """Run until told to stop. Raises SettingsError for unusable files or a taken port."""
     runtime.health.require("listening")
     broker = simulation.build(runtime.settings, runtime.clock, runtime.log)
-    app = make_app(broker, runtime.metrics, runtime.log)
+    ledger = _ledger(runtime.settings.sim_ledger_file)
+    app = make_app(broker, runtime.metrics, runtime.log, ledger)
     async with serving(app, runtime.settings.sim_port) as url:
         runtime.log.info(
             "simulator.listening",
@@ -38,15 +41,28 @@ async def serve(runtime: Runtime[Settings]) -> None:
         )
         runtime.health.met("listening")
         await _watch(app, runtime.stop)
+    ledger.close()
 
 
-def make_app(broker: simulation.Simulation, metrics: Metrics, log: object) -> web.Application:
+def _ledger(path: str) -> Ledger:
+    try:
+        return Ledger(Path(path) if path else None)
+    except OSError as error:
+        raise SettingsError(
+            [f"KITE_SIM_LEDGER_FILE: cannot write {path}: {error.strerror}"]
+        ) from error
+
+
+def make_app(
+    broker: simulation.Simulation, metrics: Metrics, log: object, ledger: Ledger
+) -> web.Application:
     """Return the application that answers for `broker`."""
     app = web.Application(middlewares=[rest.middleware])
     app[rest.SIMULATION] = broker
-    hub = wire.Hub(broker, metrics, log)
+    hub = wire.Hub(broker, metrics, log, ledger)
     app[wire.HUB] = hub
     app.add_routes([*rest.routes(), web.get("/ws", wire.websocket)])
+    app.add_routes(control.routes(broker.settings.sim_control_token))
     app.on_shutdown.append(lambda _: hub.close())
     return app
 

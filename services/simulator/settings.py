@@ -1,18 +1,17 @@
-"""Settings of the simulator, from `KITE_SIM_*`; all of them have defaults.
-
-Where sources disagree on how the broker behaves there is a switch, and its default is what was seen
-most. Lengths of tokens are virtual seconds; whatever a person or a socket waits for is wall time.
-"""
+"""Settings of the simulator, from `KITE_SIM_*`; all of them have defaults."""
 
 from __future__ import annotations
 
 import datetime as dt
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
+from libs.common import calendar
 from libs.common.calendar import NEW_YORK
 from libs.common.settings import Port, Positive, ServiceSettings
+from services.simulator.faults import Faults
 
 __all__ = ["Settings"]
 
@@ -20,31 +19,53 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
-    """Each field is `KITE_<NAME>`."""
+    """A simulated broker on loopback; it never uses the bus, so `nats_url` may stay empty.
 
-    nats_url: str = ""  # the simulator stands outside the stack and never uses the bus
+    Where sources disagree on how the broker behaves there is a switch, and its default is what was
+    seen most. Lives of tokens are virtual seconds; what a person or a socket waits for is wall
+    time.
 
-    # -- where it listens (loopback only); 0 takes a free port, which the log line tells
+    - `sim_port`: where it listens; 0 takes a free port, which the log tells.
+    - `sim_seed`: decides everything: prices, times, tokens, faults.
+    - Market. `sim_csv`: files of minute bars, `TICKER=FILE` or `TICKER-anything.csv`; none: a
+      synthetic market that knows every ticker. `sim_ticks_per_bar`: updates a CSV minute has at
+      most. `sim_bar_volume_share`: the part of level one's volume that synthetic bars carry.
+    - Clock. `sim_start`: ISO time, New York unless it says otherwise; none: 10:30 of the latest
+      session, or the pre-market open of the first CSV day. `sim_speed`: virtual seconds a second.
+      `sim_skip_closed`: jump over closed hours and days without data. `sim_wait_for_subscription`:
+      time begins with the first subscription. `sim_clock_file`: where it survives a restart.
+    - OAuth. `sim_app_key`, `sim_app_secret`, `sim_callbacks`: the registered application.
+      `sim_code_s` (wall), `sim_access_token_s`, `sim_refresh_token_s`: how long they live.
+      `sim_rotate_refresh_token`: a refresh brings a new refresh token.
+      `sim_revoke_on_authorize`: beginning a login ends the access tokens there are.
+    - REST. `sim_requests_per_minute`: more get 429 (0: no limit), counted on `sim_rate_clock`.
+      `sim_minute_depth_days`: how far back minutes go. `sim_history_whole_days`: a part of a day is
+      answered with all of it. `sim_unknown_symbol`: how history answers for those.
+    - Streamer. `sim_equities_max`, `sim_charts_max`: symbols a service takes.
+      `sim_connections_max`: of one user. `sim_empty_stop_s` (wall): without symbols it hangs up.
+      `sim_success_codes`: 26 to 29 instead of 0. `sim_limit_in_one_frame`: code 19 and the failure
+      after it come together. `sim_chart_image`: a chart subscription brings the last bar.
+    - Load. `sim_load_frames_per_s` above 0: level one is that many frames a wall second with
+      `sim_load_items` trades each.
+    - Tests. `sim_faults`: what goes wrong, as JSON (see `Faults`). `sim_control_token`: opens
+      `/sim/faults` and `/sim/ledger`. `sim_ledger_file`: every data frame sent is appended to it.
+    """
+
+    nats_url: str = ""
     sim_port: Port = 8700
-
-    # -- market: CSV files (TICKER=FILE or TICKER-anything.csv), or a synthetic one without them
     sim_seed: str = "1"
     sim_csv: tuple[str, ...] = ()
-    sim_ticks_per_bar: Annotated[int, Meta(ge=4, le=60)] = 12  # CSV only: updates a minute, at most
-    # Synthetic only: the share of level one's volume that minute bars carry.
+    sim_ticks_per_bar: Annotated[int, Meta(ge=4, le=60)] = 12
     sim_bar_volume_share: Annotated[float, Meta(gt=0, le=1)] = 0.77
 
-    # -- virtual clock. `start` is an ISO time, New York unless it says otherwise; empty: the middle
-    # of the last session, or the pre-market open of the first CSV day
     sim_start: str = ""
     sim_speed: Annotated[float, Meta(gt=0, le=100_000)] = 1.0
     sim_skip_closed: bool = True
     sim_wait_for_subscription: bool = False
     sim_clock_file: str = ""
 
-    # -- OAuth
     sim_app_key: str = "SimulatorAppKey0SimulatorAppKey0"
-    sim_app_secret: str = "SimulatorSecret0"  # noqa: S105 - no secret: it opens a simulator
+    sim_app_secret: str = "SimulatorSecret0"  # noqa: S105 - it opens nothing but a simulator
     sim_callbacks: tuple[str, ...] = ("https://127.0.0.1:8182",)
     sim_code_s: Positive = 30
     sim_access_token_s: Positive = 1_800
@@ -52,25 +73,30 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     sim_rotate_refresh_token: bool = False
     sim_revoke_on_authorize: bool = True
 
-    # -- REST; requests_per_minute 0 is no limit
     sim_requests_per_minute: Count = 120
     sim_rate_clock: Literal["wall", "virtual"] = "wall"
     sim_minute_depth_days: Positive = 48
     sim_history_whole_days: bool = True
     sim_unknown_symbol: Literal["empty", "404"] = "empty"
 
-    # -- streamer
     sim_equities_max: Positive = 3_000
     sim_charts_max: Positive = 300
     sim_connections_max: Annotated[int, Meta(ge=1, le=2)] = 1
     sim_empty_stop_s: Positive = 30
-    sim_success_codes: bool = False  # answer 26 to 29 instead of 0
-    sim_limit_in_one_frame: bool = False  # code 19 and the failure after it share a frame
-    sim_chart_image: bool = False  # a chart subscription is answered with the last bar
+    sim_success_codes: bool = False
+    sim_limit_in_one_frame: bool = False
+    sim_chart_image: bool = False
+
+    sim_load_frames_per_s: Annotated[float, Meta(ge=0, le=1_000)] = 0.0
+    sim_load_items: Annotated[int, Meta(ge=1, le=3_000)] = 250
+
+    sim_faults: str = ""
+    sim_control_token: str = ""
+    sim_ledger_file: str = ""
 
     def __post_init__(self) -> None:
-        if self.sim_start:
-            self.start_ms()
+        self.start_ms()
+        self.faults()
 
     def start_ms(self) -> int | None:
         """Return the chosen start in epoch milliseconds, or None (ValueError when malformed)."""
@@ -83,4 +109,15 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
                 f"KITE_SIM_START: {self.sim_start!r} is not a time; write 2026-11-20T10:30"
             ) from None
         start = start.replace(tzinfo=NEW_YORK) if start.tzinfo is None else start
+        if not calendar.FIRST_DAY < start.date() < calendar.LAST_DAY:
+            raise ValueError(f"KITE_SIM_START: {self.sim_start} is outside the calendar's years")
         return int(start.timestamp() * 1000)
+
+    def faults(self) -> Faults:
+        """Return what shall go wrong (ValueError when malformed)."""
+        if not self.sim_faults:
+            return Faults()
+        try:
+            return msgspec.json.decode(self.sim_faults, type=Faults)
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"KITE_SIM_FAULTS: {error}") from error

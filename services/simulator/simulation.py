@@ -13,8 +13,12 @@ import msgspec
 from libs.common import calendar
 from libs.common.clock import Clock
 from services.simulator import clock_file, csv_bars
-from services.simulator.feeds import ChartFeed, LevelOneFeed
+from services.simulator.chart_feed import ChartFeed
+from services.simulator.faults import FaultPlan
+from services.simulator.feeds import Feed
+from services.simulator.level_one_feed import LevelOneFeed
 from services.simulator.limiter import RateLimiter
+from services.simulator.load import LoadFeed
 from services.simulator.market import Market
 from services.simulator.oauth import OAuth, OAuthRules
 from services.simulator.settings import Settings
@@ -38,6 +42,7 @@ class Simulation:
     identity: Identity
     services: dict[str, Service]
     rules: Rules
+    faults: FaultPlan
 
     def now_ms(self) -> int:
         """Return virtual time."""
@@ -82,19 +87,31 @@ def build(settings: Settings, wall: Clock, log: Any) -> Simulation:
         oauth=OAuth(_oauth_rules(settings), settings.sim_seed),
         limiter=RateLimiter(settings.sim_requests_per_minute),
         identity=_identity(settings.sim_seed),
-        services={
-            "LEVELONE_EQUITIES": Service(settings.sim_equities_max, lambda: LevelOneFeed(market)),
-            "CHART_EQUITY": Service(
-                settings.sim_charts_max,
-                lambda: ChartFeed(market, image=settings.sim_chart_image),
-            ),
-        },
+        services=_services(settings, market),
         rules=Rules(
             success_codes=settings.sim_success_codes,
             limit_in_one_frame=settings.sim_limit_in_one_frame,
             empty_stop_wall_ms=settings.sim_empty_stop_s * 1000,
         ),
+        faults=FaultPlan(settings.faults(), settings.sim_seed),
     )
+
+
+def _services(settings: Settings, market: Market) -> dict[str, Service]:
+    """Return the data services by name; a further one is a further line here."""
+
+    def level_one() -> Feed:
+        if settings.sim_load_frames_per_s == 0:
+            return LevelOneFeed(market)
+        period_ms = 1000 * settings.sim_speed / settings.sim_load_frames_per_s
+        return LoadFeed(market, period_ms, settings.sim_load_items)
+
+    return {
+        "LEVELONE_EQUITIES": Service(settings.sim_equities_max, level_one),
+        "CHART_EQUITY": Service(
+            settings.sim_charts_max, lambda: ChartFeed(market, image=settings.sim_chart_image)
+        ),
+    }
 
 
 def _market(settings: Settings, log: Any) -> Market:

@@ -15,16 +15,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from services.simulator.commands import Request, field_numbers, read_requests, split_keys
 from services.simulator.feeds import Feed, Item
 from services.simulator.tape import NEVER_MS
 
-__all__ = ["Close", "Code", "Identity", "Output", "Rules", "Send", "Service", "StreamSession"]
+__all__ = [
+    "Breathe",
+    "Close",
+    "Code",
+    "Identity",
+    "Output",
+    "Rules",
+    "Send",
+    "Service",
+    "StreamSession",
+    "data_frame",
+]
 
 REQUEST_BYTES_MAX = 65_535
+_SYMBOLS_PER_STEP = 4
 _HEARTBEAT_MS = 10_000
 _HEARTBEAT_WALL_MS_MIN = 50
 _KEYED_COMMANDS = {"SUBS": 26, "UNSUBS": 27, "ADD": 28, "VIEW": 29}
@@ -49,6 +62,7 @@ class Send:
     """Send one text frame; `service` and `items` say what data it carries, if any."""
 
     text: bytes
+    kind: Literal["reply", "notify", "heartbeat", "data", "garbage"]
     service: str = ""
     items: tuple[Item, ...] = ()
     image: bool = False
@@ -62,7 +76,18 @@ class Close:
     reason: str = ""
 
 
-Output = Send | Close
+@dataclass(frozen=True, slots=True)
+class Breathe:
+    """Nothing to send: long work goes on, and others may have a turn."""
+
+
+Output = Send | Close | Breathe
+
+
+def data_frame(service: str, items: list[Item], at_ms: int, *, image: bool = False) -> Send:
+    """Return one data frame of one service, stamped with a virtual instant."""
+    data = {"service": service, "timestamp": at_ms, "command": "SUBS", "content": items}
+    return Send(msgspec.json.encode({"data": [data]}), "data", service, tuple(items), image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +187,7 @@ class StreamSession:
             self.closed = True
             yield Close(1009, "request too long")
             return
-        for request in _requests(raw):
+        for request in read_requests(raw):
             if not self.closed:
                 yield from self._answer(request, wall_ms)
 
@@ -171,30 +196,21 @@ class StreamSession:
             if feed.due_ms(at_ms) <= at_ms:
                 items = feed.emit(at_ms)
                 if items:
-                    yield self._data(name, items)
+                    yield data_frame(name, items, at_ms)
         if at_ms >= self._next_heartbeat_ms:
             self._next_heartbeat_ms = at_ms + self._heartbeat_ms
-            yield _send({"notify": [{"heartbeat": str(at_ms)}]})
-
-    def _data(self, service: str, items: list[Item], *, image: bool = False) -> Send:
-        frame = {
-            "service": service,
-            "timestamp": self.position_ms,
-            "command": "SUBS",
-            "content": items,
-        }
-        return Send(msgspec.json.encode({"data": [frame]}), service, tuple(items), image)
+            yield _send({"notify": [{"heartbeat": str(at_ms)}]}, "heartbeat")
 
     def _stop(self, code: int, msg: str) -> Iterator[Output]:
         self.closed = True
         content = {"code": code, "msg": msg}
         notice = {"service": "ADMIN", "timestamp": self.position_ms, "content": content}
-        yield _send({"notify": [notice]})
+        yield _send({"notify": [notice]}, "notify")
         yield Close(1000)
 
     # -- commands ---------------------------------------------------------------------------------
 
-    def _answer(self, request: _Request, wall_ms: int) -> Iterator[Output]:
+    def _answer(self, request: Request, wall_ms: int) -> Iterator[Output]:
         is_login = (request.service, request.command) == ("ADMIN", "LOGIN")
         if not request.well_formed:
             yield self._reply(request, Code.BAD_COMMAND_FORMAT, "Bad command format")
@@ -213,11 +229,11 @@ class StreamSession:
         else:
             yield from self._keyed(request, self._feeds[request.service], wall_ms)
 
-    def _is_me(self, request: _Request) -> bool:
+    def _is_me(self, request: Request) -> bool:
         me = self._identity
         return (request.customer_id, request.correl_id) == (me.customer_id, me.correl_id)
 
-    def _login(self, request: _Request, wall_ms: int) -> Iterator[Output]:
+    def _login(self, request: Request, wall_ms: int) -> Iterator[Output]:
         token = request.parameters.get("Authorization")
         if not isinstance(token, str) or not self._token_valid(token):
             self.closed = True
@@ -230,9 +246,9 @@ class StreamSession:
         self._next_heartbeat_ms = self.position_ms + self._heartbeat_ms
         yield self._reply(request, Code.SUCCESS, "server=s0166bdv-1;status=NP")
 
-    def _keyed(self, request: _Request, feed: Feed, wall_ms: int) -> Iterator[Output]:
-        keys = _split(request.parameters.get("keys"))
-        wanted = _numbers(request.parameters.get("fields"), feed.fields_max)
+    def _keyed(self, request: Request, feed: Feed, wall_ms: int) -> Iterator[Output]:
+        keys = split_keys(request.parameters.get("keys"))
+        wanted = field_numbers(request.parameters.get("fields"), feed.fields_max)
         needs_keys = request.command != "VIEW"
         needs_fields = request.command != "UNSUBS"
         if (needs_keys and not keys) or (needs_fields and not wanted):
@@ -249,7 +265,7 @@ class StreamSession:
         self._note_keys(wall_ms)
 
     def _subscribe(
-        self, request: _Request, feed: Feed, keys: list[str], wanted: tuple[int, ...]
+        self, request: Request, feed: Feed, keys: list[str], wanted: tuple[int, ...]
     ) -> Iterator[Output]:
         kept = set(feed.keys) if request.command == "ADD" else set()
         new = [key for key in keys if key not in kept]
@@ -259,16 +275,20 @@ class StreamSession:
         accepted = [key for key in keys if key not in refused]
         if request.command == "SUBS":
             feed.unsubscribe(set(feed.keys).difference(accepted))
-        images = feed.subscribe(accepted, wanted, self.position_ms)
+        images: list[Item] = []
+        for first in range(0, len(accepted), _SYMBOLS_PER_STEP):
+            step = accepted[first : first + _SYMBOLS_PER_STEP]
+            images += feed.subscribe(step, wanted, self.position_ms)
+            yield Breathe()
         self.subscribed = True
         if discarded:
             yield from self._over_limit(request, discarded)
         else:
             yield self._succeeded(request)
         if images:
-            yield self._data(request.service, images, image=True)
+            yield data_frame(request.service, images, self.position_ms, image=True)
 
-    def _over_limit(self, request: _Request, discarded: int) -> Iterator[Output]:
+    def _over_limit(self, request: Request, discarded: int) -> Iterator[Output]:
         limit = self._symbols_max[request.service]
         text = (
             "You've reached the maximum number of symbols allowed.  "
@@ -278,10 +298,10 @@ class StreamSession:
         first = self._response(request, Code.REACHED_SYMBOL_LIMIT, text)
         second = self._response(request, _FAILED[request.command], failed)
         if self._rules.limit_in_one_frame:
-            yield _send({"response": [first, second]})
+            yield _send({"response": [first, second]}, "reply")
         else:
-            yield _send({"response": [first]})
-            yield _send({"response": [second]})
+            yield _send({"response": [first]}, "reply")
+            yield _send({"response": [second]}, "reply")
 
     def _note_keys(self, wall_ms: int) -> None:
         if any(self.subscriptions.values()):
@@ -289,15 +309,15 @@ class StreamSession:
         elif self._empty_since_wall_ms is None:
             self._empty_since_wall_ms = wall_ms
 
-    def _succeeded(self, request: _Request) -> Send:
+    def _succeeded(self, request: Request) -> Send:
         own = _KEYED_COMMANDS[request.command]
         code = own if self._rules.success_codes else Code.SUCCESS
         return self._reply(request, code, f"{request.command} command succeeded")
 
-    def _reply(self, request: _Request, code: int, msg: str) -> Send:
-        return _send({"response": [self._response(request, code, msg)]})
+    def _reply(self, request: Request, code: int, msg: str) -> Send:
+        return _send({"response": [self._response(request, code, msg)]}, "reply")
 
-    def _response(self, request: _Request, code: int, msg: str) -> dict[str, Any]:
+    def _response(self, request: Request, code: int, msg: str) -> dict[str, Any]:
         return {
             "service": request.service,
             "command": request.command,
@@ -308,68 +328,5 @@ class StreamSession:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    service: str
-    command: str
-    requestid: Any
-    customer_id: str
-    correl_id: str
-    parameters: dict[str, Any]
-    well_formed: bool
-
-
-def _requests(raw: bytes) -> list[_Request]:
-    """Read a frame: `{"requests": [...]}` or one bare request."""
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        body = None
-    if isinstance(body, dict) and isinstance(body.get("requests"), list) and body["requests"]:
-        return [_request(item) for item in body["requests"]]
-    return [_request(body)]
-
-
-def _request(item: Any) -> _Request:
-    body: dict[str, Any] = item if isinstance(item, dict) else {}
-    parameters = body.get("parameters")
-    service, command = body.get("service"), body.get("command")
-    requestid = body.get("requestid")
-    well_formed = (
-        isinstance(service, str)
-        and isinstance(command, str)
-        and isinstance(requestid, str | int)
-        and isinstance(parameters, dict | None)
-    )
-    return _Request(
-        _text(service),
-        _text(command),
-        requestid if isinstance(requestid, str | int) else "",
-        _text(body.get("SchwabClientCustomerId")),
-        _text(body.get("SchwabClientCorrelId")),
-        parameters if isinstance(parameters, dict) else {},
-        well_formed,
-    )
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _split(value: Any) -> list[str]:
-    """Return the symbols of a comma list, each once, in order."""
-    if not isinstance(value, str):
-        return []
-    return list(dict.fromkeys(part.strip().upper() for part in value.split(",") if part.strip()))
-
-
-def _numbers(value: Any, highest: int) -> tuple[int, ...]:
-    """Return ascending field numbers that the service knows; nothing when the list is malformed."""
-    parts = _split(value)
-    if not all(part.isdecimal() and len(part) <= 4 for part in parts):
-        return ()
-    return tuple(sorted({number for part in parts if (number := int(part)) <= highest}))
-
-
-def _send(frame: dict[str, Any]) -> Send:
-    return Send(msgspec.json.encode(frame))
+def _send(frame: dict[str, Any], kind: Literal["reply", "notify", "heartbeat"]) -> Send:
+    return Send(msgspec.json.encode(frame), kind)

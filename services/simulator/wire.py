@@ -13,9 +13,11 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from libs.common.telemetry import Metrics
+from services.simulator.fault_filter import Drop, FaultFilter, Hold, Later
+from services.simulator.ledger import Ledger
 from services.simulator.rest import SIMULATION
 from services.simulator.simulation import Simulation
-from services.simulator.streamer import Close, Output, Send, StreamSession
+from services.simulator.streamer import Breathe, Close, Output, Send, StreamSession
 
 __all__ = ["HUB", "Connection", "Hub", "websocket"]
 
@@ -29,8 +31,9 @@ _BURST_FRAMES_MAX = 16
 class Hub:
     """All connections; keeps to the number that one user may have."""
 
-    def __init__(self, simulation: Simulation, metrics: Metrics, log: Any) -> None:
+    def __init__(self, simulation: Simulation, metrics: Metrics, log: Any, ledger: Ledger) -> None:
         self.simulation = simulation
+        self.ledger = ledger
         self.log = log
         self.connections: list[Connection] = []
         self.frames = metrics.counter(
@@ -83,10 +86,11 @@ HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
 
 async def websocket(request: web.Request) -> web.WebSocketResponse:
     """Serve one streamer connection until either side ends it."""
-    socket = web.WebSocketResponse(max_msg_size=_MESSAGE_BYTES_MAX)
+    # Pings are answered by hand, because a fault may forbid it.
+    socket = web.WebSocketResponse(max_msg_size=_MESSAGE_BYTES_MAX, autoping=False)
     await socket.prepare(request)
     hub = request.app[HUB]
-    connection = Connection(hub, request.app[SIMULATION], socket)
+    connection = Connection(hub, request.app[SIMULATION], socket, request.transport)
     hub.connections.append(connection)
     writer = asyncio.create_task(connection.write())
     try:
@@ -101,13 +105,23 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
 class Connection:
     """One socket and its session."""
 
-    def __init__(self, hub: Hub, simulation: Simulation, socket: web.WebSocketResponse) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        simulation: Simulation,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+    ) -> None:
         self.socket = socket
         self.session = simulation.session()
         self._hub = hub
         self._simulation = simulation
         self._inbox: asyncio.Queue[str | bytes] = asyncio.Queue(_INBOX_FRAMES_MAX)
+        self._transport = transport
+        self._filter = FaultFilter(simulation.faults)
+        self._later: list[tuple[int, Send]] = []
         self._evicted = False
+        self._dropped = False
         self._wake = asyncio.Event()
 
     def evict(self) -> None:
@@ -115,17 +129,24 @@ class Connection:
         self._evicted = True
         self._wake.set()
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._dropped or self.socket.closed
+
     async def read(self) -> None:
-        """Pass on what the client sends until the socket ends; pings are answered by aiohttp."""
+        """Pass on what the client sends until the socket ends."""
         async for message in self.socket:
-            if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            if message.type is WSMsgType.PING and not self._simulation.faults.current.no_pongs:
+                await self.socket.pong(message.data)
+            elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                 await self._inbox.put(message.data)
                 self._wake.set()
 
     async def write(self) -> None:
         """Send frames when they are due, and answers in between."""
         try:
-            while not self.socket.closed:
+            while not self.over:
                 await self._catch_up()
                 await self._pause()
         except ConnectionError:
@@ -136,6 +157,7 @@ class Connection:
             raise
 
     async def _catch_up(self) -> None:
+        await self._send_later_frames()
         simulation, session = self._simulation, self.session
         now_ms, wall_ms = simulation.now_ms(), simulation.wall.now_ms()
         if session.position_ms < simulation.clock.jumped_to_ms:
@@ -166,7 +188,10 @@ class Connection:
         """Wait for the next frame, a request or an eviction."""
         clock = self._simulation.clock
         due_ms = self.session.due_ms()
-        wait_s = clock.wall_ms_until(due_ms, self._simulation.wall.now_ms()) / 1000
+        wall_ms = self._simulation.wall.now_ms()
+        wait_s = clock.wall_ms_until(due_ms, wall_ms) / 1000
+        if self._later:
+            wait_s = min(wait_s, (self._later[0][0] - wall_ms) / 1000)
         try:
             async with asyncio.timeout(min(max(wait_s, _WAIT_S_MIN), _IDLE_WAIT_S_MAX)):
                 await self._wake.wait()
@@ -175,15 +200,38 @@ class Connection:
         self._wake.clear()
 
     async def _send(self, output: Output) -> None:
-        if self.socket.closed:
-            return
-        if isinstance(output, Close):
-            await self.socket.close(code=output.code, message=output.reason.encode())
-        else:
-            await self._send_frame(output)
+        """Send one output of the session, or what the faults make of it."""
+        for result in self._filter.apply(output, self.session.position_ms):
+            if self.over:
+                return
+            await self._perform(result)
+
+    async def _perform(self, result: Output | Drop | Hold | Later) -> None:
+        match result:
+            case Send():
+                await self._send_frame(result)
+            case Close():
+                await self.socket.close(code=result.code, message=result.reason.encode())
+            case Breathe():
+                await asyncio.sleep(0)
+            case Later():
+                due_ms = self._simulation.wall.now_ms() + int(result.wall_s * 1000)
+                self._later.append((due_ms, result.frame))
+            case Hold():
+                await asyncio.sleep(result.wall_s)
+            case Drop():
+                self._dropped = True
+                if self._transport is not None:
+                    self._transport.abort()
+
+    async def _send_later_frames(self) -> None:
+        wall_ms = self._simulation.wall.now_ms()
+        while self._later and self._later[0][0] <= wall_ms and not self.over:
+            await self._send_frame(self._later.pop(0)[1])
 
     async def _send_frame(self, frame: Send) -> None:
         await self.socket.send_str(frame.text.decode())
         self._hub.frames.labels(frame.service or "ADMIN").inc()
         if frame.items:
             self._hub.items.labels(frame.service).inc(len(frame.items))
+        self._hub.ledger.sent(frame, self.session.position_ms, self._simulation.wall.now_ms())
