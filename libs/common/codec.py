@@ -33,6 +33,9 @@ READABLE_VERSIONS = frozenset({max(1, SCHEMA_VERSION - 1), SCHEMA_VERSION})
 _FIXARRAY_MASK, _FIXARRAY = 0xF0, 0x90
 _FIXINT_MAX = 0x7F
 
+# Besides its own errors, msgspec lets these through: text that is no UTF-8, arrays too deep.
+_BROKEN = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _encoder = msgspec.msgpack.Encoder()
 _json_encoder = msgspec.json.Encoder()
 _frame_decoder = msgspec.msgpack.Decoder(Frame)
@@ -54,7 +57,7 @@ def decode_frame(data: bytes) -> Frame:
     _check_version(data)
     try:
         return _frame_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except _BROKEN as error:
         raise SchemaError(f"frame of {len(data)} bytes does not decode: {error}") from error
 
 
@@ -63,7 +66,7 @@ def decode_checkpoint(data: bytes) -> Checkpoint:
     _check_version(data)
     try:
         return _checkpoint_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except _BROKEN as error:
         raise SchemaError(f"checkpoint of {len(data)} bytes does not decode: {error}") from error
 
 
