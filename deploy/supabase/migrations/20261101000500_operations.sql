@@ -41,8 +41,11 @@ create index streaming_metrics_timestamp on public.streaming_metrics ("timestamp
 comment on table public.streaming_metrics is
     'What a service did since its row before; timestamp is the wall clock, broker_timestamp the broker''s.';
 
--- A demo or a replay runs on the broker's time, which may be another year. So freshness is how far the
--- last tick is behind the broker's clock when that was last reported, plus how long ago that was.
+create index streaming_metrics_broker_timestamp on public.streaming_metrics (broker_timestamp);
+
+-- A demo or a replay runs on the broker's time, which may be another year. So what counts is how far
+-- the last tick is behind the broker's clock: where that stood last, plus how long it has stood
+-- there. A clock that stands is a fault in itself; the broker's ticks on when the market is closed.
 create function public.get_streaming_health(for_ticker text) returns table (
     ticker text,
     status text,
@@ -59,6 +62,7 @@ as $$
 declare
     recently constant interval := interval '5 minutes';
     report record;
+    standing interval;
     broker_now timestamptz;
     newest timestamptz;
     behind numeric;
@@ -66,12 +70,18 @@ declare
     failed numeric;
     verdict text;
 begin
-    select m."timestamp", m.broker_timestamp, m.market_open, m.status into report
+    -- Of several instances the one that is furthest tells the time.
+    select m.broker_timestamp, m.market_open, m.status into report
     from public.streaming_metrics as m
-    where m.broker_timestamp is not null
-    order by m."timestamp" desc
+    where m.broker_timestamp is not null and m."timestamp" >= (
+        select max(latest."timestamp") - interval '1 minute'
+        from public.streaming_metrics as latest where latest.broker_timestamp is not null)
+    order by m.broker_timestamp desc, m."timestamp" desc
     limit 1;
-    broker_now := coalesce(report.broker_timestamp, now());
+    select greatest(now() - min(m."timestamp"), interval '0') into standing
+    from public.streaming_metrics as m
+    where m.broker_timestamp = report.broker_timestamp;
+    broker_now := coalesce(report.broker_timestamp + standing, now());
 
     -- Almost always among the last days' partitions; the others are looked at only if not.
     select max(e."timestamp") into newest
@@ -90,13 +100,12 @@ begin
     where m."timestamp" > now() - recently;
 
     if newest is not null then
-        behind := extract(epoch from
-            greatest(broker_now - newest, interval '0')
-            + greatest(now() - coalesce(report."timestamp", now()), interval '0'));
+        behind := extract(epoch from greatest(broker_now - newest, interval '0'));
     end if;
     verdict := case
         when newest is null then 'no_data'
         when failed > 0.05 then 'error'
+        when standing > interval '1 minute' then 'stale'
         when not report.market_open then 'closed'
         when behind > 60 then 'stale'
         else 'healthy'

@@ -23,7 +23,7 @@ TICK = "INSERT INTO equity_data VALUES ($1, $2, 600.1234, 100, 1000, 600, 601)"
 METRICS = """
     INSERT INTO streaming_metrics (service, instance, timestamp, broker_timestamp, market_open,
         status, batches, records_processed, errors, processing_ms)
-    VALUES ('writer', 'a', now(), $1, $2, 'running', 1, $3, $4, 5)
+    VALUES ('writer', $5, now() - make_interval(secs => $6), $1, $2, 'running', 1, $3, $4, 5)
 """
 
 
@@ -197,11 +197,18 @@ async def health(
     records: int = 100,
     errors: int = 0,
     broker: datetime | None = None,
+    earlier: tuple[tuple[str, float, float], ...] = (),
 ) -> asyncpg.Record:
-    """Ask for health when the last tick is `behind_s` behind the broker's clock (None: no tick)."""
+    """Ask for health when the last tick is `behind_s` behind the broker's clock (None: no tick).
+
+    `earlier` adds reports: by which instance, how long ago, how far its clock was behind.
+    """
     async with connected(schema.owner) as connection:
         now = broker or datetime.now(UTC)
-        await connection.execute(METRICS, now, market_open, records, errors)
+        await connection.execute(METRICS, now, market_open, records, errors, "a", 0)
+        for instance, ago_s, clock_behind_s in earlier:
+            clock = now - timedelta(seconds=clock_behind_s)
+            await connection.execute(METRICS, clock, market_open, records, errors, instance, ago_s)
         if behind_s is not None:
             moment = now - timedelta(seconds=behind_s)
             await connection.fetchval(ENSURE, "equity_data", moment.astimezone(NEW_YORK).date())
@@ -222,6 +229,12 @@ async def health(
         ({"behind_s": 5, "errors": 10}, "error"),
         ({"behind_s": 5, "broker": datetime(2023, 11, 24, 15, tzinfo=UTC)}, "healthy"),
         ({"behind_s": 300, "broker": datetime(2023, 11, 24, 15, tzinfo=UTC)}, "stale"),
+        # The writer goes on reporting, but the broker's clock has stood still for ten minutes.
+        ({"behind_s": 5, "earlier": (("a", 600, 0),)}, "stale"),
+        ({"behind_s": 5, "earlier": (("a", 600, 0),), "market_open": False}, "stale"),
+        # It moved on since the report before; or another instance is far behind.
+        ({"behind_s": 5, "earlier": (("a", 600, 600),)}, "healthy"),
+        ({"behind_s": 5, "earlier": (("b", 0, 9000),)}, "healthy"),
     ],
 )
 def test_health_is_judged_on_the_brokers_clock(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from deploy.nats.config import ServerOptions, server_config
 from deploy.nats.policy import ADMIN, OBSERVER, PUBLIC, USERS, inbox_prefix, permissions
+from libs.common.bus import topology
 
 SERVICES = [user for user in USERS if user not in (ADMIN, OBSERVER, PUBLIC)]
 OWN_STREAM = {"ingest": "market", "indicators": "indicators", "signals": "signals"}
@@ -69,6 +70,22 @@ def test_only_ingest_and_indicators_and_signals_speak_on_public_subjects() -> No
         speakers = [s for s in SERVICES if subject in granted[s].publish]
         assert len(speakers) <= 1
     assert granted[PUBLIC].publish == ()
+
+
+def test_every_consumer_of_the_plan_may_be_used_by_its_service() -> None:
+    """What the init job makes and what the permissions name are the same consumers."""
+    granted = permissions(3)
+    planned = {
+        (consumer.name.partition("-")[0], f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
+        for consumer in topology.plan(3, "demo").consumers
+    }
+    allowed = {
+        (service, subject)
+        for service in SERVICES
+        for subject in granted[service].publish
+        if subject.startswith("$JS.ACK.")
+    }
+    assert planned == allowed
 
 
 def test_the_configuration_denies_what_is_not_listed() -> None:
