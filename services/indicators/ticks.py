@@ -35,7 +35,7 @@ class Ticks:
         self._vwap = Vwap()
         # The minute that ticks are making and the one before it, whose bar takes some seconds to
         # come: provisional candles are made of both.
-        self.minute = Bucket(0, 0, 0.0, 0.0, 0.0, 0.0, 0)
+        self.minute = Bucket(-1, -1, 0.0, 0.0, 0.0, 0.0, 0)
         self.before = self.minute
 
     def step(self, tick: Tick) -> TickIndicator:
