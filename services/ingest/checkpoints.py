@@ -16,7 +16,8 @@ from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusError, PositionError
 from libs.common.events import SCHEMA_VERSION, Checkpoint
 from services.ingest.core import Core
-from services.ingest.publisher import Position, Publisher, stored_position
+from services.ingest.positions import Position, stored_frame
+from services.ingest.publisher import Publisher
 
 __all__ = ["Checkpoints", "load_positions", "recall"]
 
@@ -35,10 +36,14 @@ async def load_positions(bus: Bus, partitions: int) -> tuple[StreamState, dict[i
         checkpoint, _ = await _checkpoint(bus, partition)
         if checkpoint is not None:
             _judge(checkpoint, stream, partition)
-        place = await stored_position(bus, partition)
-        if place is None and checkpoint is not None:
-            place = Position(n=checkpoint.source_n)  # the frames have aged out, their numbers go on
-        positions[partition] = place or Position()
+        stored = await stored_frame(bus, partition)
+        if stored is not None:
+            positions[partition] = stored.position
+        elif checkpoint is not None:
+            # The frames have aged out, their numbers go on.
+            positions[partition] = Position(n=checkpoint.source_n)
+        else:
+            positions[partition] = Position()
     return stream, positions
 
 

@@ -17,20 +17,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 from msgspec import Struct, structs
 
 from libs.common import calendar
 from libs.common.events import Bar, Clock, Event, Gap, History, HistoryBar, Tick
 from libs.common.subjects import partition_of
 from services.ingest import wire
-from services.ingest.level_one import (
-    TICK_MOVED,
-    TICK_OUT_OF_SESSION,
-    TICK_RESET,
-    LevelOne,
-)
-from services.ingest.minutes import MINUTE_MS, SETTLED_MS, Minutes
+from services.ingest.level_one import TICK_MOVED, TICK_OUT_OF_SESSION, TICK_RESET
+from services.ingest.minutes import MINUTE_MS, SETTLED_MS
+from services.ingest.tickers import Ticker, pack_memory, unpack_memory
 from services.ingest.wire import BadItem, Reject
 
 __all__ = [
@@ -84,37 +79,6 @@ class Step(Struct):
             self.further_rejects.append(reason)
 
 
-class _TickerState(Struct, frozen=True, array_like=True):
-    ticker: str
-    last_tick_ms: int
-    gap_from_ms: int
-    gap_cause: str
-    last_ms: int
-    day_ms: int
-    day_count: int
-    recent: tuple[HistoryBar, ...]
-    gaps: tuple[Gap, ...]
-
-
-class _State(Struct, frozen=True, array_like=True):
-    broker_ms: int
-    epoch: int
-    tickers: tuple[_TickerState, ...]
-
-
-_decode_state = msgspec.msgpack.Decoder(_State).decode
-
-
-class _Ticker:
-    """Both series of one ticker."""
-
-    __slots__ = ("level_one", "minutes")
-
-    def __init__(self, ticker: str) -> None:
-        self.level_one = LevelOne(ticker)
-        self.minutes = Minutes(ticker)
-
-
 class Core:
     """The state of all tickers; see the module for what it promises."""
 
@@ -122,7 +86,7 @@ class Core:
         self.broker_ms = 0
         self.epoch = 0  # of the last life whose state this is
         self._clock_ms = 0
-        self._tickers = {ticker: _Ticker(ticker) for ticker in tickers}
+        self._tickers = {ticker: Ticker(ticker) for ticker in tickers}
         self._active = frozenset(self._tickers)  # the others only remember what was published
         self._unknown_seen: set[str] = set()
 
@@ -221,26 +185,20 @@ class Core:
 
     def snapshot(self, partition: int, partitions: int, epoch: int) -> bytes:
         """Return the durable state of a partition's tickers."""
-        rows = tuple(
-            _row(ticker)
+        mine = [
+            ticker
             for name, ticker in sorted(self._tickers.items())
             if partition_of(name, partitions) == partition
-        )
-        return msgspec.msgpack.encode(_State(self.broker_ms, epoch, rows))
+        ]
+        return pack_memory(self.broker_ms, epoch, mine)
 
     def restore(self, state: bytes) -> None:
-        """Take up a partition's snapshot; also of tickers that are no longer asked for."""
-        decoded = _decode_state(state)
-        self.broker_ms = max(self.broker_ms, decoded.broker_ms)
-        self.epoch = max(self.epoch, decoded.epoch)
-        for row in decoded.tickers:
-            ticker = self._ticker(row.ticker)
-            ticker.level_one.last_tick_ms = row.last_tick_ms
-            ticker.level_one.gap_from_ms = row.gap_from_ms
-            ticker.level_one.gap_cause = row.gap_cause
-            ticker.minutes.restore(row.last_ms, row.day_ms, row.day_count, row.recent)
-            for gap in row.gaps:
-                ticker.minutes.reopen(gap)
+        """Take up a partition's snapshot, also of tickers that are no longer asked for."""
+        memory = unpack_memory(state)
+        self.broker_ms = max(self.broker_ms, memory.broker_ms)
+        self.epoch = max(self.epoch, memory.epoch)
+        for known in memory.tickers:
+            self._ticker(known.ticker).recall(known)
 
     def replay(self, event: Event) -> None:
         """Take up one event that was published after the snapshot."""
@@ -339,7 +297,7 @@ class Core:
         self.broker_ms = max(self.broker_ms, sent_ms)
         step.sent_ms = self.broker_ms
 
-    def _subscribed(self, name: str) -> _Ticker:
+    def _subscribed(self, name: str) -> Ticker:
         if name not in self._active:
             raise BadItem("unknown_ticker")
         return self._tickers[name]
@@ -352,23 +310,8 @@ class Core:
             self._unknown_seen |= new
             step.reject("unknown_field", raw)
 
-    def _ticker(self, name: str) -> _Ticker:
-        return self._tickers.setdefault(name, _Ticker(name))
-
-
-def _row(ticker: _Ticker) -> _TickerState:
-    level_one, minutes = ticker.level_one, ticker.minutes
-    return _TickerState(
-        minutes.ticker,
-        level_one.last_tick_ms,
-        level_one.gap_from_ms,
-        level_one.gap_cause,
-        minutes.last_ms,
-        minutes.day_ms,
-        minutes.day_count,
-        minutes.recent,
-        tuple(minutes.gaps.values()),
-    )
+    def _ticker(self, name: str) -> Ticker:
+        return self._tickers.setdefault(name, Ticker(name))
 
 
 def _opened(gap: Gap) -> Gap:

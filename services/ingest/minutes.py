@@ -183,12 +183,19 @@ class Minutes:
         self._recent = list(bars[-RECENT_BARS_MAX:])
         self.expected_ms = 0
 
-    def restore(
-        self, last_ms: int, day_ms: int, day_count: int, recent: tuple[HistoryBar, ...]
+    def recall(
+        self,
+        last_ms: int,
+        day_ms: int,
+        day_count: int,
+        recent: tuple[HistoryBar, ...],
+        gaps: tuple[Gap, ...],
     ) -> None:
-        """Take up what an earlier life had published."""
+        """Take up what an earlier life had published and what it missed."""
         self.last_ms, self.day_ms, self.day_count = last_ms, day_ms, day_count
         self._recent = list(recent)
+        for gap in gaps:
+            self.reopen(gap)
 
     def repeat(self, bar: Bar) -> None:
         """Note a bar that an earlier life published."""

@@ -16,49 +16,26 @@ Concurrency: everything runs on one loop; only `Spool.sync` uses a thread.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from msgspec import Struct
-
-from libs.common import codec, subjects
+from libs.common import subjects
 from libs.common.bus import Bus
-from libs.common.errors import EXIT_REFUSED, BusError, KiteError, PositionError
+from libs.common.errors import BusError, PositionError
 from libs.common.events import Event
 from libs.common.runner import Backoff
 from services.ingest.frames import Router, encoded
+from services.ingest.positions import Position, judge, stored_frame
 from services.ingest.spool import Record, Spool, SpoolFull
 
-__all__ = ["MEMORY_BYTES_MAX", "MEMORY_FRAMES_MAX", "Position", "Publisher", "TakenOver"]
+__all__ = ["MEMORY_BYTES_MAX", "MEMORY_FRAMES_MAX", "Publisher"]
 
 MEMORY_FRAMES_MAX = 1_000
 MEMORY_BYTES_MAX = 8 << 20
 _BATCH_FRAMES_MAX = 64
 _BATCH_BYTES_MAX = 1 << 20
 _SYNC_PAUSE_S = 0.02
-
-
-class TakenOver(KiteError):
-    """Another ingest publishes to this store; two Schwab sessions would evict each other."""
-
-    exit_code = EXIT_REFUSED
-
-
-class Position(Struct):
-    """The last stored frame of a partition: its number, its epoch, its sequence in MARKET."""
-
-    n: int = 0
-    epoch: int = 0
-    seq: int = 0
-
-
-async def stored_position(bus: Bus, partition: int) -> Position | None:
-    """Read a partition's last frame; None when there is none. Raises BusUnavailable."""
-    stored = await bus.last(subjects.MARKET, subjects.frame_subject(subjects.MARKET, partition))
-    if stored is None:
-        return None
-    frame = codec.decode_frame(stored.data)
-    return Position(frame.n, frame.epoch, stored.seq)
 
 
 class Publisher:
@@ -244,21 +221,14 @@ class Publisher:
                 "with an empty store"
             )
         for partition, place in self._positions.items():
-            stored = await stored_position(self._bus, partition)
+            stored = await stored_frame(self._bus, partition)
             if stored is None:
                 place.seq = 0  # all of it has aged out; the numbers go on
                 continue
-            if stored.epoch > self.epoch:
-                raise TakenOver(
-                    f"another ingest (epoch {stored.epoch}) publishes to this store; this one "
-                    f"(epoch {self.epoch}) stops: run one ingest only"
-                )
-            if not place.n <= stored.n <= self._assigned[partition]:
-                raise PositionError(
-                    f"market.{partition} ends at frame {stored.n}, expected {place.n} to "
-                    f"{self._assigned[partition]}: the stream was restored from another time"
-                )
-            place.n, place.epoch, place.seq = stored.n, stored.epoch, stored.seq
+            pending = itertools.chain(self._spool.all(), self._memory)
+            judge(partition, place, stored, pending, self.epoch)
+            found = stored.position
+            place.n, place.epoch, place.seq = found.n, found.epoch, found.seq
 
     # -- memory and spool --
 

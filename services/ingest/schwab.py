@@ -256,10 +256,13 @@ class Connection:
 
     async def close(self) -> None:
         """End the socket; can be repeated."""
-        if self._socket is not None:
-            with suppress(TimeoutError, OSError):
-                async with asyncio.timeout(2 * _CLOSE_S_MAX):
-                    await self._socket.close()
+        if self._socket is None:
+            return
+        try:
+            async with asyncio.timeout(2 * _CLOSE_S_MAX):
+                await self._socket.close()
+        except Exception:  # noqa: BLE001 - half-open sockets fail in many ways; it ends here anyway
+            self._socket.fail_connection()
 
     async def _subscribe(self, command: Any) -> None:
         try:

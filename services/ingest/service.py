@@ -27,7 +27,8 @@ from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
-from services.ingest.publisher import Position, Publisher
+from services.ingest.positions import Position
+from services.ingest.publisher import Publisher
 from services.ingest.schwab import Account, RequestFailed
 from services.ingest.session import Connected, Item, Session, Subscribed, Wire
 from services.ingest.settings import Settings

@@ -18,6 +18,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from libs.common import calendar
 from libs.common.clock import Clock
 from libs.common.errors import KiteError
 from libs.common.runner import Runtime
@@ -41,6 +42,8 @@ REQUEST_KEYS_MAX = 500
 REQUEST_KEY_BYTES_MAX = 48_000
 _RETRY_RATIOS = (1, 2, 5, 10, 30, 60)
 _GOOD_S = 300.0
+_FROZEN_FRAMES_MIN = 100
+_FROZEN_MEANS = 50
 
 
 class Wire(Struct, frozen=True):
@@ -71,6 +74,10 @@ class _BrokerBehind(Exception):
     """The broker's time lies before what the store holds."""
 
 
+class _Silence(Exception):
+    """The socket stands, but what should come over it does not."""
+
+
 class Session:
     """The one login and socket of this process."""
 
@@ -91,6 +98,7 @@ class Session:
         self._inbox = inbox
         self._metrics = metrics
         self._failures = 0
+        self._watch = _DataWatch(self._settings.ingest_frozen_ms / 1000)
 
     async def keep_connected(self) -> None:
         """Connect for ever; raises a KiteError only if waiting cannot mend it."""
@@ -118,7 +126,7 @@ class Session:
         except Denied as error:
             await self._refresh()
             return self._failed("denied", error)
-        except TimeoutError as error:
+        except _Silence as error:
             return self._failed("silence", error)
         except Exception as error:  # noqa: BLE001 - a foreign library on a foreign wire
             return self._failed("evicted" if connection.evicted else "reconnect", error)
@@ -140,10 +148,16 @@ class Session:
         self._metrics.connected.set(1)
         self._metrics.token_age_s.set(self._account.token_age_s)
         self._log.info("schwab.connected", tickers=len(self._settings.tickers), cause=cause)
-        silence_s = self._settings.ingest_silence_ms / 1000
+        self._watch = _DataWatch(self._settings.ingest_frozen_ms / 1000)
+        silence_ms = self._settings.ingest_silence_ms
         while True:
-            async with asyncio.timeout(silence_s):
-                await connection.read()
+            try:
+                async with asyncio.timeout(silence_ms / 1000):
+                    await connection.read()
+            except TimeoutError:
+                raise _Silence(f"no frame for {silence_ms} ms, not even a heartbeat") from None
+            if self._watch.frozen(calendar.is_open(self._core.broker_ms)):
+                raise _Silence("heartbeats come, data has stopped coming in mid-session")
             await self._inbox.room()
 
     async def _subscribe(self, connection: Connection, cause: str) -> None:
@@ -167,6 +181,8 @@ class Session:
 
     def _take(self, received_ms: int, size_bytes: int, message: dict[str, Any] | Reject) -> None:
         self._inbox.put(Wire(received_ms, size_bytes, message), size_bytes)
+        if isinstance(message, dict) and "data" in message:
+            self._watch.data()
 
     def _failed(self, cause: str, error: Exception) -> str:
         reason = str(error) or type(error).__name__
@@ -185,6 +201,31 @@ class Session:
         ratio = _RETRY_RATIOS[min(self._failures, len(_RETRY_RATIOS) - 1)]
         self._failures += 1
         return ratio * self._settings.ingest_reconnect_first_ms / 1000 * random.uniform(0.75, 1.25)
+
+
+class _DataWatch:
+    """Tells a frozen feed from a quiet market, by how often this connection brought data before."""
+
+    def __init__(self, frozen_s_min: float) -> None:
+        self._frozen_s_min = frozen_s_min
+        self._began_s = self._last_s = asyncio.get_running_loop().time()
+        self._frames = 0
+
+    def data(self) -> None:
+        """Note a data frame."""
+        self._frames += 1
+        self._last_s = asyncio.get_running_loop().time()
+
+    def frozen(self, in_session: bool) -> bool:
+        """Whether data has stayed away much longer than it ever did on average."""
+        if not in_session:
+            self._last_s = asyncio.get_running_loop().time()
+            return False
+        if self._frames < _FROZEN_FRAMES_MIN:
+            return False
+        mean_s = (self._last_s - self._began_s) / self._frames
+        silent_s = asyncio.get_running_loop().time() - self._last_s
+        return silent_s > max(self._frozen_s_min, _FROZEN_MEANS * mean_s)
 
 
 def chunks(tickers: Sequence[str]) -> list[Sequence[str]]:
