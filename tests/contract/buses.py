@@ -42,6 +42,10 @@ class Client(Protocol):
         """Die without a goodbye and never come back."""
         ...
 
+    async def drop(self) -> None:
+        """Lose the connection without a goodbye, and be allowed to connect again."""
+        ...
+
     @asynccontextmanager
     def answers_lost(self, *, stored: bool) -> AsyncIterator[None]:
         """Let the one publish inside get no answer, after it was stored or before."""
@@ -89,6 +93,10 @@ class _MemoryClient:
 
     async def kill(self) -> None:
         self.bus.kill()
+
+    async def drop(self) -> None:
+        self.bus.drop_connection("dropped")
+        self.bus.restore_connection()
 
     @asynccontextmanager
     async def answers_lost(self, *, stored: bool) -> AsyncIterator[None]:
@@ -143,6 +151,9 @@ class _NatsClient:
 
     async def kill(self) -> None:
         self._proxy.cut()
+
+    async def drop(self) -> None:
+        self._proxy.cut(refuse=False)
 
     @asynccontextmanager
     async def answers_lost(self, *, stored: bool) -> AsyncIterator[None]:
@@ -258,6 +269,11 @@ class NatsWorld:
             yield take
         finally:
             await outsider.close()
+
+    async def clear(self) -> None:
+        """Delete every stream, so that the next world on this server begins empty."""
+        for stream in await self._admin.jetstream().streams_info():
+            await self._admin.jetstream().delete_stream(str(stream.config.name))
 
     async def _api(self, subject: str, request: object = None) -> dict[str, Any]:
         data = b"" if request is None else msgspec.json.encode(request)
