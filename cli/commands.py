@@ -167,3 +167,101 @@ def restart(service: str, home: str | None) -> None:
     from cli.control import restart as run
 
     run(_home(home), service)
+
+
+@kite.command()
+@_home_option
+@_json_option
+def status(home: str | None, as_json: bool) -> int:
+    """Show what runs, and the addresses and logins to reach it; exit code 1 if nothing does."""
+    from cli.status import show
+
+    return show(_home(home), as_json=as_json)
+
+
+@kite.command()
+@click.argument("subjects", metavar="SUBJECT...", nargs=-1)
+@click.option("-n", "--count", type=click.IntRange(min=1), help="Stop after COUNT messages.")
+@_home_option
+@_json_option
+def tail(subjects: tuple[str, ...], count: int | None, home: str | None, as_json: bool) -> None:
+    """Show what flows over the bus; all live subjects if none is named.
+
+    \b
+    Examples:
+      ./kite tail
+      ./kite tail live.tick.QQQ live.signal.QQQ
+      ./kite tail 'live.candle.5m.>' -n 10 --json
+      ./kite tail 'market.*'
+    """
+    from cli.tail import run
+
+    run(_home(home), subjects or ("live.>",), count=count, as_json=as_json)
+
+
+@kite.command()
+@click.argument("service")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on.")
+@click.option(
+    "-n",
+    "--lines",
+    "count",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    help="How many lines to show.",
+)
+@_home_option
+@_json_option
+def logs(service: str, follow: bool, count: int, home: str | None, as_json: bool) -> None:
+    """Show the log of one process, or of `kite`, the supervisor itself.
+
+    \b
+    Examples:
+      ./kite logs writer
+      ./kite logs ingest -f
+    """
+    from cli.logs import show
+
+    show(_home(home).logs, service, count=count, following=follow, as_json=as_json)
+
+
+@kite.command()
+@_home_option
+@_json_option
+def health(home: str | None, as_json: bool) -> int:
+    """Check database, freshness, rows and errors; exit code 0 if all is well, else 1.
+
+    Looks at the running stack; with KITE_PG_DSN and KITE_TICKERS set, at any other database.
+    """
+    from cli.health import run
+
+    return run(_home(home), as_json=as_json)
+
+
+@kite.command()
+@_home_option
+@_json_option
+def doctor(home: str | None, as_json: bool) -> int:
+    """Check this machine, and say what to mend; exit code 1 if the stack could not run."""
+    from cli.doctor import run
+
+    return run(_home(home), as_json=as_json)
+
+
+@kite.group(cls=_Kite)
+def db() -> None:
+    """Look after the database."""
+
+
+@db.command()
+@_home_option
+@_json_option
+def migrate(home: str | None, as_json: bool) -> None:
+    """Bring the schema up to date; `./kite up` does so by itself.
+
+    Works on the running stack's database, or on the one that KITE_PG_DSN names.
+    """
+    from cli.db import run_migrate
+
+    run_migrate(_home(home), as_json=as_json)

@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 from cli.servers.host import choose_port, claim_port
 from libs.common.errors import ServerError, SettingsError
 
-__all__ = ["NATS_PORT", "POSTGRES_PORT", "Ports"]
+__all__ = ["NATS_PORT", "POSTGRES_PORT", "Ports", "is_free"]
 
 NATS_PORT = 4222
 POSTGRES_PORT = 5432
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on a loopback port."""
+    try:
+        claim_port(port, "")
+    except ServerError:
+        return False
+    return True
 
 
 @dataclass

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ from cli.servers.server import Command, stop_process
 from cli.units import Event, Exited, Reached
 from libs.common.errors import KiteError
 
-__all__ = ["Processes", "Program", "process_identity", "stop_leftovers"]
+__all__ = ["Processes", "Program", "leftovers", "process_identity", "stop_leftovers"]
 
 _TAIL_LINES_MAX = 40
 _WORDS_CHARS_MAX = 400
@@ -267,14 +267,25 @@ def _remember(path: Path, pid: int, stop: signal.Signals) -> None:
 def stop_leftovers(pid_files: Path) -> list[str]:
     """Stop what an earlier supervisor left running, and return the units' names. Blocks."""
     stopped = []
-    for path in sorted(pid_files.glob("*.json")):
-        with contextlib.suppress(msgspec.MsgspecError):
-            left = msgspec.json.decode(path.read_bytes(), type=_Remembered)
-            if process_identity(left.pid) == left.identity:
-                _stop(left)
-                stopped.append(path.stem)
+    for path, left in _left(pid_files):
+        _stop(left)
+        stopped.append(path.stem)
+    for path in pid_files.glob("*.json"):
         path.unlink()
     return stopped
+
+
+def leftovers(pid_files: Path) -> list[str]:
+    """Return the names of units that still run, of those written down."""
+    return [path.stem for path, _ in _left(pid_files)]
+
+
+def _left(pid_files: Path) -> Iterator[tuple[Path, _Remembered]]:
+    for path in sorted(pid_files.glob("*.json")):
+        with contextlib.suppress(msgspec.MsgspecError, OSError):
+            left = msgspec.json.decode(path.read_bytes(), type=_Remembered)
+            if process_identity(left.pid) == left.identity:
+                yield path, left
 
 
 def _stop(left: _Remembered) -> None:

@@ -50,6 +50,7 @@ class StackState(msgspec.Struct, frozen=True, kw_only=True):
     supervisor: int | None = None
     started_ms: int | None = None
     timings_ms: dict[str, int] = {}
+    reason: str = ""
 
 
 def write_state(home: Home, state: StackState) -> None:

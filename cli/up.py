@@ -240,7 +240,7 @@ class _Run:
 
     def _write_log(self, level: str, event: str, **facts: object) -> None:
         record = {
-            "timestamp": datetime.now(UTC).isoformat(),
+            "timestamp": datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC).isoformat(),
             "level": level,
             "event": event,
             "service": "kite",

@@ -1,0 +1,162 @@
+"""`./kite health`: is the stack doing its work? Exit code 0 if so, else 1: for scripts, monitors.
+
+The database is reachable; in market hours, by the broker's clock, the newest tick is under a minute
+old and rows arrived lately; few records failed; every process runs. A closed market is healthy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+
+import asyncpg
+import msgspec
+
+from cli.home import Home
+from cli.output import console, table
+from cli.state import NotRunningError, StackState, read_state
+from libs.common.clock import SystemClock
+from libs.common.errors import SettingsError
+
+__all__ = ["Check", "TickerHealth", "check_database", "run"]
+
+FRESH_S_MAX = 60.0
+ERROR_RATE_MAX = 0.05
+_CONNECT_WAIT_S = 5.0
+# The writer reports every 15 s; before that nobody knows the broker's time.
+_FIRST_REPORT_S = 45.0
+_REPORTED = "select count(*) from streaming_metrics where timestamp > now() - interval '2 minutes'"
+_HEALTH = "select * from get_streaming_health($1)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question and its answer; `ok` None means that it is too early to tell."""
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+class TickerHealth(msgspec.Struct, frozen=True):
+    """What the database says of one ticker (`get_streaming_health`)."""
+
+    ticker: str
+    status: str
+    freshness_s: float | None
+    recent_rows: int
+    error_rate: float
+    market_open: bool | None
+
+
+def run(home: Home, *, as_json: bool) -> int:
+    """Print every check and return 0 if none failed."""
+    state: StackState | None = None
+    try:
+        state = read_state(home)
+    except NotRunningError:
+        if not os.environ.get("KITE_PG_DSN"):
+            raise
+    dsn = os.environ.get("KITE_PG_DSN") or (state.postgres if state else None) or ""
+    named = os.environ.get("KITE_TICKERS", "").split(",") if state is None else state.tickers
+    tickers = tuple(ticker for ticker in named if ticker)
+    if not tickers:
+        raise SettingsError(["KITE_TICKERS: name the tickers to look at, for example QQQ,SPY"])
+    checks = [_processes(state)] if state else []
+    young = state is not None and _age_s(state) < _FIRST_REPORT_S
+    found, details = asyncio.run(_ask(dsn, tickers, young))
+    checks += found
+    healthy = all(check.ok is not False for check in checks)
+    if as_json:
+        answer = {"healthy": healthy, "checks": checks, "tickers": details}
+        print(msgspec.json.format(msgspec.json.encode(answer), indent=2).decode())
+    else:
+        _draw(checks)
+    return 0 if healthy else 1
+
+
+def _age_s(state: StackState) -> float:
+    return (SystemClock().now_ms() - (state.started_ms or 0)) / 1000
+
+
+def _processes(state: StackState) -> Check:
+    everybody = {**state.servers, **state.services}
+    down = [
+        f"{name} is {process.state}"
+        for name, process in everybody.items()
+        if process.state != "running"
+    ]
+    return Check("processes", not down, ", ".join(down) or f"all {len(everybody)} running")
+
+
+async def _ask(
+    dsn: str, tickers: tuple[str, ...], young: bool
+) -> tuple[list[Check], list[TickerHealth]]:
+    try:
+        connection = await asyncpg.connect(dsn, timeout=_CONNECT_WAIT_S)
+    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+        return [Check("database", False, f"cannot be reached: {error}")], []
+    try:
+        reported = bool(await connection.fetchval(_REPORTED))
+        answers = [await _ticker(connection, ticker) for ticker in tickers]
+    except asyncpg.PostgresError as error:
+        return [Check("database", False, f"reachable, but refuses: {error}")], []
+    finally:
+        await connection.close()
+    checks = [Check("database", True, "reachable")]
+    return checks + check_database(answers, reported=reported, young=young), answers
+
+
+async def _ticker(connection: asyncpg.Connection, ticker: str) -> TickerHealth:
+    row = await connection.fetchrow(_HEALTH, ticker)
+    assert row is not None
+    freshness = row["freshness_seconds"]
+    return TickerHealth(
+        ticker,
+        row["status"],
+        float(freshness) if freshness is not None else None,
+        row["recent_rows"],
+        float(row["error_rate"]),
+        row["market_open"],
+    )
+
+
+def check_database(answers: list[TickerHealth], *, reported: bool, young: bool) -> list[Check]:
+    """Judge what the database says.
+
+    `reported`: a service reported lately, so that the broker's time is known; `young`: the stack
+    was started so short a time ago that none may have yet. The freshest ticker speaks for the
+    feed: a thinly traded one may well be silent for a minute.
+    """
+    if not reported:
+        text = (
+            "the first report comes within seconds" if young else "nothing reports to the database"
+        )
+        return [Check("reports", None if young else False, text)]
+    if not any(answer.market_open for answer in answers):
+        return [Check("freshness", True, "the market is closed"), _errors(answers)]
+    ages = [answer.freshness_s for answer in answers if answer.freshness_s is not None]
+    rows = sum(answer.recent_rows for answer in answers)
+    newest = f"newest tick {min(ages):.0f} s old" if ages else "no tick yet"
+    return [
+        Check("freshness", bool(ages) and min(ages) <= FRESH_S_MAX, newest),
+        Check("rows", rows > 0, f"{rows:,} in the last 5 minutes"),
+        _errors(answers),
+    ]
+
+
+def _errors(answers: list[TickerHealth]) -> Check:
+    rate = max(answer.error_rate for answer in answers)
+    return Check("errors", rate <= ERROR_RATE_MAX, f"{rate:.1%} of records in the last 5 minutes")
+
+
+def _draw(checks: list[Check]) -> None:
+    from rich.text import Text
+
+    marks = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("…", "cyan")}
+    shown = table("", "check", "")
+    shown.columns[-1].no_wrap = False
+    for check in checks:
+        shown.add_row(Text(*marks[check.ok]), check.name, check.detail)
+    console().print(shown)

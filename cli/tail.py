@@ -1,0 +1,90 @@
+"""`./kite tail SUBJECT…`: what flows over the bus right now, one line a message.
+
+A plain subscription as `observer`, who may read everything and change nothing. Live subjects carry
+JSON, durable ones frames, which are shown event by event. A message that was sent while nobody
+listened is gone: rows and streams are for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+import nats
+from nats.aio.msg import Msg
+
+from cli.home import Home
+from cli.lines import json_line, lines
+from cli.output import console
+from cli.state import read_state
+from deploy.nats.policy import OBSERVER, inbox_prefix
+from libs.common.errors import BusUnavailable, SettingsError
+
+__all__ = ["run"]
+
+PENDING_MESSAGES_MAX = 10_000
+
+
+def run(home: Home, subjects: tuple[str, ...], *, count: int | None, as_json: bool) -> None:
+    """Print messages until `count` came, Ctrl-C, or the server's end.
+
+    Raises NotRunningError, SettingsError for a malformed subject, BusUnavailable.
+    """
+    for subject in subjects:
+        if not subject or any(part == "" for part in subject.split(".")) or " " in subject:
+            raise SettingsError(
+                [f"{subject!r} is no subject; for example 'live.>' or live.tick.QQQ"]
+            )
+    url = read_state(home).nats or ""
+    asyncio.run(_tail(url, subjects, count, as_json))
+
+
+async def _tail(url: str, subjects: tuple[str, ...], count: int | None, as_json: bool) -> None:
+    messages: asyncio.Queue[Msg | None] = asyncio.Queue(PENDING_MESSAGES_MAX)
+    lost = asyncio.Event()
+
+    async def on_message(message: Msg) -> None:
+        await messages.put(message)
+
+    async def on_closed() -> None:
+        lost.set()
+        with contextlib.suppress(asyncio.QueueFull):
+            messages.put_nowait(None)
+
+    try:
+        client = await nats.connect(
+            url,
+            name="kite tail",
+            inbox_prefix=inbox_prefix(OBSERVER).encode(),
+            allow_reconnect=False,
+            closed_cb=on_closed,
+        )
+    except (OSError, nats.errors.Error) as error:
+        raise BusUnavailable(f"NATS does not answer: {error}") from error
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, messages.put_nowait, None)
+    for subject in subjects:
+        await client.subscribe(subject, cb=on_message)
+    printed = 0
+    put = _Printer(as_json)
+    while (count is None or printed < count) and (message := await messages.get()) is not None:
+        put(message.subject, message.data)
+        printed += 1
+    if lost.is_set():
+        raise BusUnavailable("NATS went away")
+    await client.close()
+
+
+class _Printer:
+    """Prints messages: as JSON lines with their subject, or for people."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._screen = None if as_json else console()
+
+    def __call__(self, subject: str, data: bytes) -> None:
+        if self._screen is None:
+            print(json_line(subject, data), flush=True)
+            return
+        for line in lines(subject, data):
+            self._screen.print(line, no_wrap=True, overflow="ellipsis", crop=True)
