@@ -35,6 +35,7 @@ class Reporter:
         self._fenced = metrics.counter("writer_fenced", "Batches another writer was faster with")
         self._errors = metrics.counter("writer_errors", "Failures of lanes", ["kind"])
         self._broker_ms: int | None = None
+        self._clock_reported = False
         self._begin()
 
     def _begin(self) -> None:
@@ -76,6 +77,11 @@ class Reporter:
         self._errors.labels(kind).inc()
         self._error_count += 1
 
+    @property
+    def overdue(self) -> bool:
+        """Whether no report has told the broker's time yet, although it is known."""
+        return self._broker_ms is not None and not self._clock_reported
+
     def take(self, status: str) -> Report:
         """Return what happened since the last call, and begin anew."""
         report = Report(
@@ -89,6 +95,7 @@ class Reporter:
             errors=self._error_count,
             processing_ms=self._processing_s * 1000,
         )
+        self._clock_reported = self._broker_ms is not None
         self._begin()
         return report
 

@@ -98,7 +98,7 @@ async def _watch(runtime: Runtime[Settings], store: Store, reporter: Reporter) -
             runtime.health.met("database")
         except StoreError as error:
             _database_away(runtime, error)
-        if loop.time() >= due_s:
+        if reporter.overdue or loop.time() >= due_s:
             due_s = loop.time() + runtime.settings.writer_report_s
             await _report(runtime, store, reporter, status="running")
         await _sleep(runtime, _WATCH_S)

@@ -19,7 +19,7 @@ that no lane holds locks while another makes a table.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import date
 from io import BytesIO
 from types import TracebackType
@@ -211,7 +211,9 @@ class PostgresStore:
                 try:
                     yield connection
                 except _DRIVER_ERRORS:
-                    connection.terminate()  # nobody knows what state it is in
+                    # Nobody knows what state it is in, unless the pool took it back already.
+                    with suppress(asyncpg.InterfaceError):
+                        connection.terminate()
                     raise
         except asyncpg.PostgresError as error:
             if _is_missing_partition(error):

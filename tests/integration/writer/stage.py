@@ -20,7 +20,8 @@ import asyncpg
 
 from cli.servers.nats import NatsServer
 from libs.common import codec
-from libs.common.bus import nats, topology
+from libs.common.bus import Bus, nats, topology
+from libs.common.bus.memory import MemoryServer
 from libs.common.clock import SystemClock
 from libs.common.events import Bar, Candle, Clock, Event, Gap, Signal, Tick, TickIndicator
 from libs.common.runner import Runtime, connect_bus
@@ -32,7 +33,16 @@ from services.writer.store import PostgresStore
 from tests.waiting import eventually_async
 from tests.writer_frames import TS_MS, candle, frame, gap, signal, tick, tick_indicator
 
-__all__ = ["Expected", "Feed", "Writer", "feed", "make_streams", "read_rows", "wait_written"]
+__all__ = [
+    "Expected",
+    "Feed",
+    "Writer",
+    "feed",
+    "make_streams",
+    "memory_feed",
+    "read_rows",
+    "wait_written",
+]
 
 WRITTEN_DEADLINE_S = 40.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -132,7 +142,7 @@ async def read_rows(dsn: str) -> Rows:
 class Feed:
     """Publishes frames as the services would, and remembers what must come of them."""
 
-    bus: nats.NatsBus
+    bus: Bus
     partitions: int
     random: random.Random
     expected: Expected = field(default_factory=Expected)
@@ -211,10 +221,34 @@ async def feed(server: NatsServer, partitions: int = 1, seed: int = 1) -> AsyncI
         await bus.close()
 
 
-class Writer:
-    """One writer within this process, wired as the service wires it."""
+@asynccontextmanager
+async def memory_feed(
+    partitions: int = 1, seed: int = 1
+) -> AsyncIterator[tuple[Feed, MemoryServer]]:
+    """Yield a feed into streams in memory, and the server that holds them."""
+    server = MemoryServer(topology.plan(partitions, "demo"))
+    bus = server.connect()
+    try:
+        yield Feed(bus, partitions, random.Random(seed)), server
+    finally:
+        await bus.close()
 
-    def __init__(self, nats_url: str, dsn: str, partitions: int = 1, **settings: Any) -> None:
+
+class Writer:
+    """One writer within this process, wired as the service wires it.
+
+    With `memory` it uses a bus in memory instead of `nats_url`.
+    """
+
+    def __init__(
+        self,
+        nats_url: str,
+        dsn: str,
+        partitions: int = 1,
+        memory: MemoryServer | None = None,
+        **settings: Any,
+    ) -> None:
+        self.memory = memory
         self.settings = Settings(
             nats_url=nats_url, pg_dsn=dsn, partitions=partitions,
             **({"writer_flush_ms": 20} | settings),
@@ -231,8 +265,12 @@ class Writer:
             connections_max=self.settings.writer_connections_max,
             statement_timeout_s=self.settings.writer_statement_timeout_s,
         )
-        async with store, connect_bus(self.runtime) as bus:
-            await run(self.runtime, bus, store)
+        async with store:
+            if self.memory is not None:
+                await run(self.runtime, self.memory.connect(), store)
+            else:
+                async with connect_bus(self.runtime) as bus:
+                    await run(self.runtime, bus, store)
 
     def start(self) -> None:
         """Begin to run."""

@@ -48,7 +48,7 @@ class TestConnectionsToTheDatabase:
                 nonlocal killed
                 rng = random.Random(7)
                 async with connected(migrated_database.superuser) as connection:
-                    while not done.is_set() and killed < 60:
+                    while not done.is_set() and killed < 25:
                         # Sometimes whatever runs, mostly what is in the middle of something.
                         wanted = rng.choice(["", "COPY", "UPDATE", "INSERT", "COMMIT"])
                         killed += await connection.fetchval(TERMINATE, wanted)
