@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -28,3 +29,16 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     writer_connections_max: Annotated[int, Meta(ge=1, le=64)] = 4
     writer_statement_timeout_s: Positive = 30
     writer_report_s: Annotated[int, Meta(ge=1, le=3600)] = 15
+
+    def __post_init__(self) -> None:
+        """Refuse an address that no driver can take, without repeating it: it holds a password."""
+        try:
+            address = urlsplit(self.pg_dsn)
+            usable = address.scheme in ("postgres", "postgresql") and (address.port or 1) > 0
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ValueError(
+                "KITE_PG_DSN: its value is not a Postgres address: expected "
+                "postgresql://user:password@host:port/database"
+            )

@@ -127,13 +127,11 @@ async def read_rows(dsn: str) -> Rows:
     """Return what the tables hold, in the form of `Expected.rows`."""
     connection = await asyncpg.connect(dsn)
     try:
-        return {
-            table: sorted(
-                (tuple(row) for row in await connection.fetch(f"SELECT {columns} FROM {table}")),  # noqa: S608
-                key=repr,
-            )
-            for table, columns in _QUERIES.items()
-        }
+        found = {}
+        for table, columns in _QUERIES.items():
+            query = f"SELECT {columns} FROM {table}"  # noqa: S608 - both are constants above
+            found[table] = sorted((tuple(row) for row in await connection.fetch(query)), key=repr)
+        return found
     finally:
         connection.terminate()
 
