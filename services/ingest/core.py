@@ -24,7 +24,6 @@ from libs.common.events import Bar, Clock, Event, Gap, History, HistoryBar, Tick
 from libs.common.subjects import partition_of
 from services.ingest import wire
 from services.ingest.level_one import TICK_MOVED, TICK_OUT_OF_SESSION, TICK_RESET
-from services.ingest.minutes import MINUTE_MS, SETTLED_MS
 from services.ingest.tickers import Ticker, pack_memory, unpack_memory
 from services.ingest.wire import BadItem, Reject
 
@@ -133,29 +132,26 @@ class Core:
 
     def history(self, answer: DayAnswer, *, last_try: bool) -> Step | None:
         """Turn price history into a History; None: ask again later, unless it is the last try."""
-        minutes = self._tickers[answer.ticker].minutes
-        day_ms, gap = answer.day_ms, minutes.gaps.get(answer.day_ms)
-        step = Step(self.broker_ms)
+        minutes, day_ms = self._tickers[answer.ticker].minutes, answer.day_ms
         bars = None
         if answer.candles is not None:
             bars = minutes.merge(day_ms, answer.candles, answer.asked_ms)
             if bars is None and not last_try:
                 return None
+        step = Step(self.broker_ms)
         is_past = day_ms < calendar.day_start_ms(self.broker_ms)
         if bars is None or (is_past and not bars):
             step.notes.append("history_unfillable")
-            closed = minutes.closed(day_ms, "unfillable")
-        else:
-            step.notes.append("history")
-            if bars:
-                step.events.append(History(answer.ticker, day_ms, bars))
-                minutes.published(day_ms, bars)
-            closed = minutes.closed(day_ms, "filled")
-            if gap is not None and bars and bars[-1].ts_ms < gap.to_ms - MINUTE_MS:
-                # No trade in the gap's last minutes, or history lags: look once more when settled.
-                step.wanted.append(DayWanted(answer.ticker, day_ms, gap.to_ms + SETTLED_MS))
-        if closed is not None:
-            step.events.append(closed)
+            step.events += minutes.closed(day_ms, "unfillable")
+            return step
+        step.notes.append("history")
+        again_ms = minutes.doubtful_until_ms(day_ms, answer.candles or [], answer.asked_ms)
+        if again_ms:
+            step.wanted.append(DayWanted(answer.ticker, day_ms, again_ms))
+        if bars:
+            step.events.append(History(answer.ticker, day_ms, bars))
+            minutes.published(day_ms, bars)
+        step.events += minutes.closed(day_ms, "filled")
         return step
 
     def refused(self, events: Iterable[Event], cause: str) -> None:
@@ -165,21 +161,12 @@ class Core:
                 self._tickers[event.ticker].level_one.missed(cause, event.ts_ms)
             elif isinstance(event, Bar):
                 self._tickers[event.ticker].minutes.withdraw(event)
-            elif isinstance(event, Gap):
-                ticker = self._tickers[event.ticker]
-                if event.series == "ticks":
-                    ticker.level_one.missed(event.cause, event.from_ms)
-                elif event.state != "open":
-                    ticker.minutes.reopen(_opened(event))
             elif isinstance(event, History):
-                minutes = self._tickers[event.ticker].minutes
-                end_ms = event.bars[-1].ts_ms + MINUTE_MS
-                from_ms = event.bars[0].ts_ms
-                gap_id = f"{event.ticker}:bars:{from_ms}"
-                if event.day_ms not in minutes.gaps:
-                    minutes.reopen(
-                        Gap(gap_id, event.ticker, "bars", from_ms, end_ms, cause, "open")
-                    )
+                self._tickers[event.ticker].minutes.withdraw_history(event, cause)
+            elif isinstance(event, Gap) and event.series == "ticks":
+                self._tickers[event.ticker].level_one.missed(event.cause, event.from_ms)
+            elif isinstance(event, Gap) and event.state != "open":
+                self._tickers[event.ticker].minutes.reopen(structs.replace(event, state="open"))
 
     # -- state --
 
@@ -312,10 +299,6 @@ class Core:
 
     def _ticker(self, name: str) -> Ticker:
         return self._tickers.setdefault(name, Ticker(name))
-
-
-def _opened(gap: Gap) -> Gap:
-    return structs.replace(gap, state="open")
 
 
 def _is_known(broker_ms: int) -> bool:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from libs.common import calendar
-from libs.common.events import Bar, Gap, GapState, HistoryBar
+from libs.common.events import Bar, Gap, GapState, History, HistoryBar
 from services.ingest.level_one import FUTURE_MS_MAX
 from services.ingest.wire import BadItem, ChartItem
 
@@ -102,6 +102,7 @@ class Minutes:
             return False
         if self.expected_ms <= self.last_ms + MINUTE_MS:
             self.expected_ms = 0
+            return False
         if self.expected_ms == self._asked_ms:
             return False
         self._asked_ms = self.expected_ms
@@ -131,10 +132,10 @@ class Minutes:
         """Take up an open gap again, as it was published."""
         self.gaps[calendar.day_start_ms(gap.from_ms)] = gap
 
-    def closed(self, day_ms: int, state: GapState) -> Gap | None:
-        """Close the day's gap as filled or unfillable; returns what to publish."""
+    def closed(self, day_ms: int, state: GapState) -> list[Gap]:
+        """Close the day's gap, if any, as filled or unfillable; returns what to publish."""
         gap = self.gaps.pop(day_ms, None)
-        return None if gap is None else structs.replace(gap, state=state)
+        return [] if gap is None else [structs.replace(gap, state=state)]
 
     def withdraw(self, bar: Bar) -> None:
         """Forget a bar that could not be published; the next interruption will miss it."""
@@ -142,6 +143,13 @@ class Minutes:
         if bar.ts_ms <= self.last_ms:
             self.last_ms = bar.ts_ms - MINUTE_MS
             self.day_count = max(0, self.day_count - 1)
+
+    def withdraw_history(self, history: History, cause: str) -> None:
+        """Open a gap for a history that could not be published."""
+        first_ms, end_ms = history.bars[0].ts_ms, history.bars[-1].ts_ms + MINUTE_MS
+        if history.day_ms not in self.gaps:
+            gap_id = f"{self.ticker}:bars:{first_ms}"
+            self.reopen(Gap(gap_id, self.ticker, "bars", first_ms, end_ms, cause, "open"))
 
     # -- history --
 
@@ -155,11 +163,7 @@ class Minutes:
         end_ms = self._reach_ms(day_ms, asked_ms)
         bars = {candle.ts_ms: candle for candle in candles if candle.ts_ms < end_ms}
         gap = self.gaps.get(day_ms)
-        if (
-            gap is not None
-            and asked_ms < gap.to_ms + CLOSE_GRACE_MS
-            and not self.reaches(gap, bars)
-        ):
+        if gap is not None and asked_ms < gap.to_ms + CLOSE_GRACE_MS and not _reaches(gap, candles):
             return None
         for bar in self._recent:
             settled = asked_ms - bar.ts_ms >= SETTLED_MS and bar.ts_ms in bars
@@ -169,10 +173,15 @@ class Minutes:
             return None
         return tuple(bars[ts_ms] for ts_ms in sorted(bars))
 
-    @staticmethod
-    def reaches(gap: Gap, bars: dict[int, HistoryBar]) -> bool:
-        """Whether the last minute of the gap is there: then nothing before it is still to come."""
-        return bool(bars) and max(bars) >= gap.to_ms - MINUTE_MS
+    def doubtful_until_ms(self, day_ms: int, candles: list[HistoryBar], asked_ms: int) -> int:
+        """Return when to look once more, because the end of the gap was empty; 0 for never.
+
+        Nothing was traded there, or the broker's history lags.
+        """
+        gap = self.gaps.get(day_ms)
+        if gap is None or _reaches(gap, candles) or asked_ms >= gap.to_ms + SETTLED_MS:
+            return 0
+        return gap.to_ms + SETTLED_MS
 
     def published(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> None:
         """Note that a history of the day was published."""
@@ -198,8 +207,9 @@ class Minutes:
             self.reopen(gap)
 
     def repeat(self, bar: Bar) -> None:
-        """Note a bar that an earlier life published."""
-        self._publish(HistoryBar(bar.ts_ms, bar.open, bar.high, bar.low, bar.close, bar.volume))
+        """Note a bar that an earlier life published; knowing it already is no harm."""
+        if bar.ts_ms > self.last_ms:
+            self._publish(_plain(bar))
 
     def _reach_ms(self, day_ms: int, asked_ms: int) -> int:
         """Return where a history of the day ends: behind what was published and what is missing.
@@ -256,6 +266,11 @@ class Minutes:
         return Gap(
             f"{self.ticker}:bars:{from_ms}", self.ticker, "bars", from_ms, to_ms, cause, "open"
         )
+
+
+def _reaches(gap: Gap, candles: list[HistoryBar]) -> bool:
+    """Whether the gap's last minute is there: then nothing before it is still to come."""
+    return bool(candles) and candles[-1].ts_ms >= gap.to_ms - MINUTE_MS
 
 
 def _plain(bar: Bar) -> HistoryBar:
