@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 
 from libs.common import subjects
+from libs.common.bus import Bus
 from libs.common.owner import OwnerMetrics, Ownership, own
 from libs.common.runner import Runtime, connect_bus
 from services.indicators.core import ANOMALIES, Operator
 from services.indicators.live import LiveFeed
 from services.indicators.settings import IndicatorsSettings
 
-__all__ = ["serve"]
+__all__ = ["run", "serve"]
 
 
 async def serve(runtime: Runtime[IndicatorsSettings]) -> None:
+    """Connect, then answer until stopped."""
+    async with connect_bus(runtime) as bus:
+        await run(runtime, bus)
+
+
+async def run(runtime: Runtime[IndicatorsSettings], bus: Bus) -> None:
     """Answer every MARKET frame of the partitions that the server gives us, until stopped."""
     settings = runtime.settings
     metrics = OwnerMetrics(runtime)
@@ -26,7 +33,7 @@ async def serve(runtime: Runtime[IndicatorsSettings]) -> None:
     def new_operator() -> Operator:
         return Operator(settings.definition, lambda kind: counters[kind].inc())
 
-    async with connect_bus(runtime) as bus, asyncio.TaskGroup() as owners:
+    async with asyncio.TaskGroup() as owners:
         for partition in range(settings.partitions):
             ownership = Ownership(
                 service=runtime.name,

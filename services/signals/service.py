@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 
 from libs.common import subjects
+from libs.common.bus import Bus
 from libs.common.owner import OwnerMetrics, Ownership, own
 from libs.common.runner import Runtime, connect_bus
 from services.signals.core import Operator
 from services.signals.live import live_signals
 from services.signals.settings import SignalsSettings
 
-__all__ = ["serve"]
+__all__ = ["run", "serve"]
 
 
 async def serve(runtime: Runtime[SignalsSettings]) -> None:
+    """Connect, then answer until stopped."""
+    async with connect_bus(runtime) as bus:
+        await run(runtime, bus)
+
+
+async def run(runtime: Runtime[SignalsSettings], bus: Bus) -> None:
     """Answer every INDICATORS frame of the partitions that the server gives us, until stopped."""
     settings = runtime.settings
     metrics = OwnerMetrics(runtime)
@@ -22,7 +29,7 @@ async def serve(runtime: Runtime[SignalsSettings]) -> None:
     def new_operator() -> Operator:
         return Operator(settings.signal_timeframes, settings.signal_rules)
 
-    async with connect_bus(runtime) as bus, asyncio.TaskGroup() as owners:
+    async with asyncio.TaskGroup() as owners:
         for partition in range(settings.partitions):
             ownership = Ownership(
                 service=runtime.name,

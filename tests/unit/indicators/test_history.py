@@ -204,6 +204,16 @@ def test_minutes_newer_than_the_history_follow_it_live() -> None:
     ]
 
 
+def test_the_clock_waits_for_the_minutes_that_wait() -> None:
+    """A bucket whose time is over closes after the waiting minutes have joined it, not before."""
+    operator = Operator()
+    run(operator, [*span(0, 1), gap(*hole(2, 2)), *span(3, 3)])
+    run(operator, [Clock(OPEN_MS + 5 * MINUTE_MS + CLOSE_GRACE_MS)])
+    candles = only(Candle, run(operator, [history(FULL_DAY, span(0, 2))]))
+    fives = [c for c in candles if c.timeframe == "5m"]
+    assert [(c.ts_ms, c.close, c.revision) for c in fives] == [(OPEN_MS, 103, 0)]
+
+
 def test_a_settled_gap_lets_the_minutes_go() -> None:
     """Filled or unfillable: what waited is computed with what is there."""
     states: tuple[GapState, ...] = ("filled", "unfillable")
@@ -264,6 +274,22 @@ def test_a_gap_over_the_night_is_met_by_its_last_day() -> None:
     assert max(ones(run(operator, [history(FULL_DAY, span(0, 9))]))) == 9
     after = only(Candle, run(operator, [history(NEXT_DAY, first)]))
     assert [c.ts_ms for c in after if c.timeframe == "1m"] == [NEXT_OPEN_MS]
+
+
+def test_a_gap_up_to_midnight_belongs_to_the_day_before() -> None:
+    """A gap that ends when the next day begins is met by the History of its own day."""
+    operator = Operator()
+    run(operator, [*span(0, 3), gap(OPEN_MS + 4 * MINUTE_MS, day_ms(NEXT_DAY))])
+    run(operator, [history(FULL_DAY, span(0, 9))])
+    assert ones(run(operator, span(10, 10))) == [10]
+
+
+def test_a_bar_that_waits_already_is_not_kept_twice() -> None:
+    """Behind a gap, too, bars that do not follow are ignored and reported."""
+    operator, anomalies = watched()
+    run(operator, [*span(0, 3), gap(*hole(4, 6)), *span(7, 7), *span(7, 7)])
+    assert anomalies == ["repeated_bar"]
+    assert ones(run(operator, [gap(*hole(4, 6), state="filled")])) == [7]
 
 
 def test_ticks_do_not_wait() -> None:

@@ -144,6 +144,19 @@ def test_carried_averages_survive_whole_days() -> None:
     assert newest(live) == newest([*live, *again])
 
 
+def test_carried_averages_follow_a_corrected_day() -> None:
+    """With `continuous`, two days with holes, healed oldest first, end as if nothing was lost."""
+    definition = Definition(sma_continuous=True, extras=("ema9",))
+    days = by_day(real_bars("INDA"))
+    first, second = sorted(days)[:2]
+    evening = Clock(days[second][-1].ts_ms + 120 * MINUTE_MS)
+    whole = only(Candle, run(Operator(definition), [*days[first], *days[second], evening]))
+    holed = [*days[first][:200], *days[first][-3:-1], days[first][-1], *days[second][50:]]
+    healing = [history(day, days[day], "INDA") for day in (first, second)]
+    healed = only(Candle, run(Operator(definition), [*holed, evening, *healing]))
+    assert newest(healed) == newest(whole)
+
+
 def test_the_clock_change_moves_the_open_not_the_day() -> None:
     """The hour of 09:30 begins at 13:30 UTC in summer time and at 14:30 after it ends."""
     candles = only(Candle, run(Operator(), with_clocks(real_bars("FXY"))))
