@@ -13,7 +13,7 @@ import asyncpg
 from cli.servers.postgres import PostgresServer
 from deploy.supabase.roles import OWNER, READER, SUPERUSER
 
-__all__ = ["Database", "as_superuser", "connected", "throw_away_database"]
+__all__ = ["Database", "as_superuser", "connected", "rolled_back", "throw_away_database"]
 
 _numbers = itertools.count(1)
 
@@ -73,3 +73,11 @@ async def connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
     finally:
         connection.terminate()
+
+
+@contextlib.asynccontextmanager
+async def rolled_back(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection in a transaction that is never committed: nobody sees what it did."""
+    async with connected(dsn) as connection:
+        await connection.transaction().start()
+        yield connection

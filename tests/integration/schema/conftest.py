@@ -28,17 +28,17 @@ def blank(any_postgres: PostgresServer) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def schema_template(any_postgres: PostgresServer) -> Iterator[str]:
-    """A migrated database to copy from."""
+def schema(any_postgres: PostgresServer) -> Iterator[Database]:
+    """A migrated database for tests that roll back what they do."""
     with throw_away_database(any_postgres) as database:
         asyncio.run(migrate(database.owner))
-        yield database.name
+        yield database
 
 
 @pytest.fixture
-def schema(any_postgres: PostgresServer, schema_template: str) -> Iterator[Database]:
+def own_schema(any_postgres: PostgresServer, schema: Database) -> Iterator[Database]:
     """A migrated database for this test alone."""
-    with throw_away_database(any_postgres, template=schema_template) as database:
+    with throw_away_database(any_postgres, template=schema.name) as database:
         yield database
 
 

@@ -38,6 +38,17 @@ def home(server_home: Path) -> Iterator[Path]:
         yield directory
 
 
+@pytest.fixture(scope="module")
+def settled(server_home: Path) -> Iterator[Path]:
+    """A data home with a Postgres in it, for tests that leave it stopped and whole."""
+    runtime = server_home / "runtime"
+    runtime.mkdir(exist_ok=True)
+    with temporary_home() as directory:
+        (directory / "runtime").symlink_to(runtime)
+        PostgresServer(directory).prepare()
+        yield directory
+
+
 def ask(server: PostgresServer, query: str) -> object:
     """Run one query as the owner and return its value."""
 
@@ -49,10 +60,10 @@ def ask(server: PostgresServer, query: str) -> object:
     return asyncio.run(run())
 
 
-def test_what_postgres_acknowledged_survives_kill_9(home: Path) -> None:
+def test_what_postgres_acknowledged_survives_kill_9(settled: Path) -> None:
     """Killed with all its processes, it starts again on the same port with every commit."""
-    server = PostgresServer(home)
-    with Running(server, home / "log") as running:
+    server = PostgresServer(settled)
+    with Running(server, settled / "log") as running:
         for name, value in (
             ("fsync", "on"),
             ("synchronous_commit", "on"),
@@ -69,10 +80,10 @@ def test_what_postgres_acknowledged_survives_kill_9(home: Path) -> None:
         assert ask(server, "SELECT n FROM kept") == 42
 
 
-def test_postgres_starts_while_the_last_ones_processes_are_ending(home: Path) -> None:
+def test_postgres_starts_while_the_last_ones_processes_are_ending(settled: Path) -> None:
     """A backend that outlives the killed main process delays the next start and no more."""
-    server = PostgresServer(home)
-    with Running(server, home / "log") as running:
+    server = PostgresServer(settled)
+    with Running(server, settled / "log") as running:
 
         async def busy() -> None:
             async with connected(server.dsn()) as connection:
@@ -88,12 +99,12 @@ def test_postgres_starts_while_the_last_ones_processes_are_ending(home: Path) ->
         assert ask(server, "SELECT 1") == 1
 
 
-def test_a_stale_pid_file_does_not_stop_postgres(home: Path) -> None:
+def test_a_stale_pid_file_does_not_stop_postgres(settled: Path) -> None:
     """Not even when its number belongs to another live process by now."""
-    server = PostgresServer(home)
-    with Running(server, home / "log") as running:
+    server = PostgresServer(settled)
+    with Running(server, settled / "log") as running:
         running.kill()
-        pid_file = home / "postgres" / "postmaster.pid"
+        pid_file = settled / "postgres" / "postmaster.pid"
         lines = pid_file.read_text().splitlines()
         pid_file.write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
         running.start()
@@ -101,10 +112,10 @@ def test_a_stale_pid_file_does_not_stop_postgres(home: Path) -> None:
 
 
 @BOTH
-def test_a_leftover_server_is_found_and_stopped(make: Make, home: Path) -> None:
+def test_a_leftover_server_is_found_and_stopped(make: Make, settled: Path) -> None:
     """A second object on the same home refuses to start beside it, and can stop it."""
-    with Running(make(home), home / "log") as running:
-        second = make(home)
+    with Running(make(settled), settled / "log") as running:
+        second = make(settled)
         with pytest.raises(ServerError, match=f"pid {running.pid}"):
             second.prepare()
         assert second.stop_leftover() is True
@@ -114,9 +125,9 @@ def test_a_leftover_server_is_found_and_stopped(make: Make, home: Path) -> None:
 
 
 @BOTH
-def test_a_server_stops_in_good_order(make: Make, home: Path) -> None:
+def test_a_server_stops_in_good_order(make: Make, settled: Path) -> None:
     """Its stop signal ends it with code 0, also while a client is connected."""
-    running = Running(make(home), home / "log")
+    running = Running(make(settled), settled / "log")
     running.start()
     if isinstance(running.server, PostgresServer):
         server = running.server
@@ -141,14 +152,14 @@ def test_an_interrupted_first_start_is_begun_anew(home: Path) -> None:
     assert (home / "postgres" / "PG_VERSION").exists()
 
 
-def test_lost_passwords_are_renewed(home: Path) -> None:
+def test_lost_passwords_are_renewed(settled: Path) -> None:
     """Without the file of passwords the data is not lost: new ones are made and applied."""
-    with Running(PostgresServer(home), home / "log") as running:
+    with Running(PostgresServer(settled), settled / "log") as running:
         server = running.server
         assert isinstance(server, PostgresServer)
         old = server.dsn()
         running.stop()
-        (home / "credentials.json").unlink()
+        (settled / "credentials.json").unlink()
         running.start()
         assert server.dsn() != old
         assert ask(server, "SELECT 1") == 1
@@ -156,15 +167,15 @@ def test_lost_passwords_are_renewed(home: Path) -> None:
             asyncio.run(asyncpg.connect(old))
 
 
-def test_secrets_are_for_their_owner_only(home: Path) -> None:
+def test_secrets_are_for_their_owner_only(settled: Path) -> None:
     """Every file that holds a password is unreadable for others, and no log or argument has one."""
-    postgres, nats = PostgresServer(home), NatsServer(home)
-    with Running(postgres, home / "log"), Running(nats, home / "log") as running:
+    postgres, nats = PostgresServer(settled), NatsServer(settled)
+    with Running(postgres, settled / "log"), Running(nats, settled / "log") as running:
         passwords = [nats.url("ingest").split(":")[2].split("@")[0]]
         passwords.append(postgres.dsn().split(":")[2].split("@")[0])
         holders = [
             path
-            for path in home.rglob("*")
+            for path in settled.rglob("*")
             if path.is_file() and any(secret in path.read_text("latin-1") for secret in passwords)
         ]
         assert {path.name for path in holders} == {"credentials.json", "nats-server.json"}
@@ -183,13 +194,14 @@ def test_passwords_that_others_can_read_are_refused(home: Path) -> None:
         NatsServer(home).prepare()
 
 
-def test_data_of_another_major_version_is_refused(home: Path) -> None:
+def test_data_of_another_major_version_is_refused(settled: Path) -> None:
     """The line names both versions and a way out."""
-    server = PostgresServer(home)
+    server = PostgresServer(settled)
     server.prepare()
-    (home / "postgres" / "PG_VERSION").write_text("17\n")
+    (settled / "postgres" / "PG_VERSION").write_text("17\n")
     with pytest.raises(ServerError, match="belongs to Postgres 17, the programs are Postgres 18"):
-        PostgresServer(home).prepare()
+        PostgresServer(settled).prepare()
+    (settled / "postgres" / "PG_VERSION").write_text("18\n")
 
 
 @pytest.mark.parametrize("make", [lambda h, p: PostgresServer(h, port=p),
@@ -258,12 +270,12 @@ def test_a_servers_last_words_are_explained(
 
 
 def test_servers_do_not_run_as_root_and_do_not_see_our_environment(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    settled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both run unprivileged, and secrets in our environment are not theirs."""
     monkeypatch.setenv("KITE_SCHWAB_SECRET", "hush")
-    for server in (PostgresServer(home), NatsServer(home)):
-        with Running(server, home / "log") as running:
+    for server in (PostgresServer(settled), NatsServer(settled)):
+        with Running(server, settled / "log") as running:
             process = psutil.Process(running.pid)
             assert process.uids().effective != 0
             assert process.gids().effective != 0
