@@ -18,7 +18,7 @@ import nats
 from nats.aio.client import Client
 
 from cli.login import App, log_in
-from cli.plan import CALLBACK, LOGIN, SCHEMA, STREAMS, TICK
+from cli.milestones import BOOTSTRAP, CALLBACK, LOGIN, SCHEMA, STREAMS, TICK
 from deploy.nats.policy import ADMIN, inbox_prefix
 from deploy.supabase.migrate import migrate
 from libs.common.bus import nats as nats_bus
@@ -57,6 +57,7 @@ async def bootstrap(settings: Settings, results: topology.ResultSettings) -> Non
         tasks.create_task(_make_streams(settings, results))
         tasks.create_task(_make_schema(settings))
         tasks.create_task(_log_in(settings, login_done))
+    _reached(BOOTSTRAP)  # nobody needs to wait for the interpreter to clear up
 
 
 def _reached(milestone: str, **facts: Any) -> None:
@@ -94,7 +95,8 @@ async def _log_in(settings: Settings, done: asyncio.Event) -> None:
     if settings.schwab_base_url is not None:
         key, secret = settings.schwab_app_key, settings.schwab_app_secret
         app = App(settings.schwab_base_url, key, secret, CALLBACK)
-        await log_in(app, Path(settings.schwab_token_file), deadline_s=WAIT_S)
+        token_file = Path(settings.schwab_token_file)
+        await asyncio.to_thread(log_in, app, token_file, deadline_s=WAIT_S)
     done.set()
     _reached(LOGIN)
 

@@ -1,19 +1,19 @@
 """The browser's part of the broker's login, done by program: only ever against the simulator.
 
 Authorize, take the code out of the redirect, exchange it, write the token file as schwab-py keeps
-it. Skipped while the token at hand still opens the door.
+it. Skipped while the refresh token at hand is still accepted. Blocks; the standard library's client
+is enough for three requests, and quick to import.
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
+import base64
+import http.client
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
-import httpx
 import msgspec
 
 from cli.servers.host import write_private
@@ -23,7 +23,9 @@ from libs.common.errors import KiteError
 __all__ = ["App", "LoginError", "log_in"]
 
 _ANSWER_WAIT_S = 5.0
+_ANSWER_BYTES_MAX = 1 << 20
 _POLL_S = 0.05
+_OK = 200
 
 
 class LoginError(KiteError):
@@ -32,7 +34,7 @@ class LoginError(KiteError):
 
 @dataclass(frozen=True)
 class App:
-    """The application that logs in, and where."""
+    """The application that logs in, and at which simulator."""
 
     base_url: str
     key: str
@@ -40,25 +42,29 @@ class App:
     callback: str
 
 
-async def log_in(app: App, token_file: Path, *, deadline_s: float) -> bool:
-    """Leave a working token in `token_file`; return False when the one in it still worked.
+class _Token(msgspec.Struct):
+    """The broker's answer, as far as it is checked; the file keeps all of it."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+def log_in(app: App, token_file: Path, *, deadline_s: float) -> bool:
+    """Leave a working token in `token_file`; return False when the one in it still works.
 
     Waits for the simulator to answer. Raises LoginError at the deadline or when it refuses.
     """
-    async with httpx.AsyncClient(base_url=app.base_url, timeout=_ANSWER_WAIT_S) as client:
-        await _answering(client, deadline_s)
-        if await _still_good(client, app, token_file):
-            return False
-        reply = await client.get(
-            "/v1/oauth/authorize",
-            params={"response_type": "code", "client_id": app.key, "redirect_uri": app.callback}
-            | {"state": secrets.token_urlsafe(16)},
-        )
-        code = parse_qs(urlsplit(reply.headers.get("location", "")).query).get("code")
-        if not code:
-            raise LoginError(f"the simulator gave no code: HTTP {reply.status_code}")
-        grant = {"grant_type": "authorization_code", "code": code[0], "redirect_uri": app.callback}
-        token = await _token(client, app, grant)
+    _await_answer(app, deadline_s)
+    if _still_good(app, token_file):
+        return False
+    query = {"response_type": "code", "client_id": app.key, "redirect_uri": app.callback}
+    status, location, _ = _request(app, "GET", f"/v1/oauth/authorize?{urlencode(query)}")
+    code = parse_qs(urlsplit(location).query).get("code")
+    if not code:
+        raise LoginError(f"the simulator gave no code: HTTP {status}")
+    grant = {"grant_type": "authorization_code", "code": code[0], "redirect_uri": app.callback}
+    token = _token(app, grant)
     now_s = SystemClock().now_ms() // 1000
     token["expires_at"] = now_s + int(token["expires_in"])
     text = msgspec.json.encode({"creation_timestamp": now_s, "token": token}).decode()
@@ -66,35 +72,57 @@ async def log_in(app: App, token_file: Path, *, deadline_s: float) -> bool:
     return True
 
 
-async def _answering(client: httpx.AsyncClient, deadline_s: float) -> None:
+def _await_answer(app: App, deadline_s: float) -> None:
     """Return as soon as somebody answers, whatever the answer is."""
     end_s = time.monotonic() + deadline_s
     while True:
         try:
-            await client.get("/")
-        except httpx.TransportError as error:
+            _request(app, "GET", "/")
+        except LoginError:
             if time.monotonic() >= end_s:
-                raise LoginError(f"the simulator does not answer: {error}") from error
-            await asyncio.sleep(_POLL_S)
+                raise
+            time.sleep(_POLL_S)
         else:
             return
 
 
-async def _still_good(client: httpx.AsyncClient, app: App, token_file: Path) -> bool:
-    """Tell whether the refresh token in the file is accepted; its file may be missing or broken."""
+def _still_good(app: App, token_file: Path) -> bool:
+    """Tell whether the refresh token in the file is accepted; the file may be missing or broken."""
     try:
-        kept = msgspec.json.decode(await asyncio.to_thread(token_file.read_bytes))
-        refresh = kept["token"]["refresh_token"]
-        await _token(client, app, {"grant_type": "refresh_token", "refresh_token": refresh})
+        refresh = msgspec.json.decode(token_file.read_bytes())["token"]["refresh_token"]
+        _token(app, {"grant_type": "refresh_token", "refresh_token": str(refresh)})
     except (OSError, msgspec.MsgspecError, KeyError, TypeError, LoginError):
         return False
     return True
 
 
-async def _token(
-    client: httpx.AsyncClient, app: App, grant: dict[str, str]
-) -> dict[str, str | int]:
-    reply = await client.post("/v1/oauth/token", data=grant, auth=(app.key, app.secret))
-    if reply.status_code != httpx.codes.OK:
-        raise LoginError(f"the simulator refuses a token: HTTP {reply.status_code}")
-    return msgspec.json.decode(reply.content, type=dict[str, str | int])
+def _token(app: App, grant: dict[str, str]) -> dict[str, str | int]:
+    status, _, body = _request(app, "POST", "/v1/oauth/token", urlencode(grant))
+    if status != _OK:
+        raise LoginError(f"the simulator refuses a token: HTTP {status}")
+    try:
+        msgspec.json.decode(body, type=_Token)
+        return msgspec.json.decode(body, type=dict[str, str | int])
+    except msgspec.MsgspecError as error:
+        raise LoginError(f"the simulator's token cannot be read: {error}") from error
+
+
+def _request(app: App, method: str, path: str, form: str = "") -> tuple[int, str, bytes]:
+    """Return status, Location and body; raises LoginError when nobody answers."""
+    login = base64.b64encode(f"{app.key}:{app.secret}".encode()).decode()
+    headers = {
+        "Authorization": f"Basic {login}",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    parts = urlsplit(app.base_url)
+    connection = http.client.HTTPConnection(
+        parts.hostname or "", parts.port, timeout=_ANSWER_WAIT_S
+    )
+    try:
+        connection.request(method, path, form or None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("Location", ""), answer.read(_ANSWER_BYTES_MAX)
+    except (OSError, http.client.HTTPException) as error:
+        raise LoginError(f"the simulator does not answer: {error}") from error
+    finally:
+        connection.close()

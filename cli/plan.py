@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from cli.home import Home, Store
+from cli.milestones import BOOTSTRAP, CALLBACK, LOGIN, SCHEMA, STREAMS
 from cli.options import Market, UpOptions
 from cli.ports import NATS_PORT, POSTGRES_PORT, Ports
 from cli.processes import Program
@@ -33,10 +34,8 @@ from deploy.nats.policy import ADMIN, USERS
 from deploy.supabase.roles import DATABASE, LOGIN_ROLES, OWNER
 from libs.common.settings import looks_secret
 
-__all__ = ["BOOTSTRAP", "CALLBACK", "LOGIN", "SCHEMA", "STREAMS", "TICK", "Stack", "build"]
+__all__ = ["Stack", "build"]
 
-BOOTSTRAP = "bootstrap"
-STREAMS, SCHEMA, LOGIN, TICK = "streams", "schema", "login", "first tick"
 STOP_DEADLINE_S = 5
 KILL_AFTER_S = 8.0
 _SERVERS_KILL_AFTER_S = 20.0
@@ -46,7 +45,6 @@ _DECIDED = frozenset({"KITE_HOME", "KITE_PYTHON", "KITE_METRICS_PORT", "KITE_TIC
 # The simulator's app; none of it means anything to Schwab.
 _SIMULATED_APP_KEY = "SimulatorAppKey0SimulatorAppKey0"
 _SIMULATED_APP_SECRET = "SimulatorSecret0"  # noqa: S105 - it opens a simulator
-CALLBACK = "https://127.0.0.1:8182"
 _FOREVER_S = 10**12  # in virtual time, which may run ten thousand times as fast
 
 Environment = dict[str, str]

@@ -110,6 +110,11 @@ class Processes:
             os.killpg(process.pid, signal.SIGKILL)
         _signal(process.pid, signal.SIGKILL)
 
+    def kill_all(self) -> None:
+        """End every process without asking."""
+        for name in list(self._running):
+            self.kill(name)
+
     async def _live(self, program: Program) -> None:
         log = LogFile(self._logs / f"{program.name}.log")
         try:

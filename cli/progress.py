@@ -6,6 +6,7 @@ All of it goes to standard error; standard output gets the one line that says `r
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
-    from rich.spinner import Spinner
 
 __all__ = ["Progress", "Row", "open_progress"]
 
+_SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_FRAMES_PER_S = 10
 _LEVEL_MARKS = {"info": "", "warning": "warning: ", "error": "error: "}
 
 
@@ -67,7 +69,9 @@ class _Plain:
         print(f"kite: {_LEVEL_MARKS.get(level, '')}{text}", file=sys.stderr, flush=True)
 
     def finish(self, lines: list[tuple[str, str]]) -> None:
-        """Nobody is there to be told what to do next."""
+        """Say the first only: nobody is there to be told what to do next."""
+        for label, text in lines[:1]:
+            self.say("info", f"{label} {text}")
 
 
 class _Live:
@@ -81,7 +85,6 @@ class _Live:
 
         self._console: Console = console(stderr=True)
         self._console.print(Text.assemble(("Alpha Kite Max", "bold"), f"  {title}\n"))
-        self._spinners: dict[str, Spinner] = {}
         # Drawn when we are called, not by a thread: processes are forked beside it.
         self._live: Live | None = Live(console=self._console, auto_refresh=False)
         self._live.start()
@@ -110,10 +113,10 @@ class _Live:
         self._console.print()
         for label, command in lines:
             self._console.print(Text.assemble("  ", (f"{label:<8}", "dim"), (command, "bold")))
-        self._console.print()
+        if lines:
+            self._console.print()
 
     def _render(self, rows: Mapping[str, Row]) -> RenderableType:
-        from rich.spinner import Spinner
         from rich.table import Table
         from rich.text import Text
 
@@ -122,11 +125,15 @@ class _Live:
         grid = Table.grid(padding=(0, 2, 0, 0))
         for name, row in rows.items():
             style = STATE_STYLES.get(row.state, "")
-            ready = row.state in ("running", "done")
-            busy = row.state in ("starting", "restarting", "stopping")
-            mark: RenderableType = Text(" ✓" if ready else " ·", style=style)
-            if busy:
-                mark = self._spinners.setdefault(name, Spinner("dots", style=style))
+            mark = Text(f" {_mark(row.state)}", style=style)
             took = f"{row.reached_s:6.2f} s" if row.reached_s is not None else ""
             grid.add_row(mark, name, Text(row.state, style=style), took, Text(row.note, "dim"))
         return grid
+
+
+def _mark(state: str) -> str:
+    if state in ("running", "done"):
+        return "✓"
+    if state in ("starting", "restarting", "stopping"):
+        return _SPINNER[int(time.monotonic() * _FRAMES_PER_S) % len(_SPINNER)]
+    return "✗" if state == "refused" else "·"

@@ -4,10 +4,10 @@ Events go in with the time they happened at (any monotonic seconds); actions com
 process and asks no clock: `cli.processes` carries the actions out and reports what happened.
 
 Theory of operation. A *unit* is a process that should run (a server or a service) or that should
-run once (a job). It starts when every milestone it needs has been reached; its own name is a
-milestone, reached when it is first ready (a job: when it ended well), and jobs report more of them
-while they run. Milestones are never taken back: a service that dies while its server is away is
-started again at once and waits by itself.
+run once (a job). It starts when every milestone it needs has been reached. Its own name is a
+milestone, reached when it is first ready (a job: when it ended well, or said that it is done); jobs
+report more of them while they run. Milestones are never taken back: a service that dies while its
+server is away is started again at once and waits by itself.
 
 What dies is started again after a back-off that doubles from 0.2 s to 10 s and begins anew once a
 unit has run for a minute. Exit codes 2 and 3 are a unit's final word (`libs.common.errors`): it is
@@ -298,7 +298,7 @@ class Supervisor:
 
     def _complete(self) -> bool:
         return all(
-            self._of[unit.name].state is (State.DONE if unit.job else State.RUNNING)
+            unit.name in self._reached if unit.job else self._of[unit.name].state is State.RUNNING
             for unit in self.units
         )
 

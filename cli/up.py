@@ -20,6 +20,7 @@ import msgspec
 from cli import control
 from cli.home import Home, Store, StoreIdentity
 from cli.logs import LogFile
+from cli.milestones import MILESTONES
 from cli.options import Market, UpOptions, resolve
 from cli.plan import Stack, build
 from cli.ports import Ports
@@ -43,8 +44,10 @@ from cli.units import (
     Report,
     RestartAsked,
     Start,
+    State,
     StopAsked,
     Terminate,
+    Unit,
 )
 from deploy.nats.policy import OBSERVER
 from deploy.supabase.roles import READER
@@ -130,6 +133,7 @@ class _Run:
                 self._handle(await self._next_event(loop))
             return self._code
         finally:
+            self._processes.kill_all()  # none is left, unless we failed ourselves
             self._progress.finish([])
             orders.close()
             self._home.socket_file.unlink(missing_ok=True)
@@ -151,11 +155,11 @@ class _Run:
         before = self._snapshot()
         if isinstance(event, Exited) and event.code != 0:
             self._write_log("warning", "process.ended", unit=event.unit, code=event.code)
-        for action in self._supervisor.handle(event, asyncio.get_running_loop().time()):
-            self._act(action)
         if isinstance(event, Reached | Ready):
             name = event.milestone if isinstance(event, Reached) else event.unit
             self._reached_ms.setdefault(name, self._clock.now_ms() - self._started_ms)
+        for action in self._supervisor.handle(event, asyncio.get_running_loop().time()):
+            self._act(action)
         if self._snapshot() != before:
             self._write_state()
         if not self._supervisor.announced:
@@ -175,6 +179,7 @@ class _Run:
             case Announce():
                 self._announce()
             case Finish(code):
+                self._tell("info", "stopped")
                 self._code = code
 
     # -- orders from outside -----------------------------------------------------------------------
@@ -211,9 +216,9 @@ class _Run:
         self._write_log("info", "stack.ready", timings_ms=self._reached_ms)
         self._progress.show(self._rows())
         self._write_state()
-        self._progress.say("info", f"ready after {took_ms / 1000:.1f} s")
         self._progress.finish(
             [
+                ("ready", f"after {took_ms / 1000:.1f} s"),
                 ("watch", "./kite tail 'live.>'"),
                 ("look", "./kite status"),
                 ("check", "./kite health"),
@@ -251,12 +256,22 @@ class _Run:
     def _rows(self) -> dict[str, Row]:
         rows = {}
         for unit in self._stack.units:
-            state = self._supervisor.state(unit.name)
-            name = "bootstrap" if unit.job else unit.name
             reached_ms = self._reached_ms.get(unit.name)
-            note = self._supervisor.reason(unit.name)
-            rows[name] = Row(state, reached_ms / 1000 if reached_ms is not None else None, note)
+            rows[unit.name] = Row(
+                State.DONE if unit.job and reached_ms else self._supervisor.state(unit.name),
+                reached_ms / 1000 if reached_ms is not None else None,
+                self._note(unit),
+            )
         return rows
+
+    def _note(self, unit: Unit) -> str:
+        """Say what a unit waits for, or which milestones a job has passed."""
+        state = self._supervisor.state(unit.name)
+        if state is State.WAITING:
+            return "for " + ", ".join(sorted(unit.needs - self._reached_ms.keys()))
+        if unit.job:
+            return ", ".join(name for name in MILESTONES if name in self._reached_ms)
+        return self._supervisor.reason(unit.name)
 
     def _snapshot(self) -> list[tuple[object, ...]]:
         """Return all that the state file tells of the processes, to see whether it changed."""
