@@ -14,10 +14,17 @@ from deploy.supabase.migrate import migrate
 from libs.common.errors import RowsRefused
 from tests.databases import Database, connected
 from tests.integration.writer.proxy import Cut, proxied
-from tests.integration.writer.stage import Feed, Writer, feed, read_rows, wait_written
+from tests.integration.writer.stage import (
+    Feed,
+    Writer,
+    feed,
+    memory_feed,
+    read_rows,
+    wait_written,
+)
 from tests.servers import Running
 from tests.waiting import eventually_async
-from tests.writer_frames import tick
+from tests.writer_frames import TS_MS, tick
 
 TERMINATE = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -113,7 +120,59 @@ class TestConnectionsToTheDatabase:
 
 
 class TestTheDatabaseItself:
-    """Away at the start, killed, restarted."""
+    """Away at the start, killed, restarted, out of room, tidied up."""
+
+    @pytest.mark.parametrize(
+        "state",
+        ["53100", "40001", "40P01", "57014", "25006", "42P01"],
+        ids=["disk-full", "serialization", "deadlock", "timeout", "read-only", "no-table"],
+    )
+    def test_refuses_for_a_while(self, migrated_database: Database, state: str) -> None:
+        """A failure that may pass is waited out: the rows come when it is over."""
+
+        async def scenario() -> None:
+            async with connected(migrated_database.superuser) as connection:
+                await connection.execute(
+                    "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
+                    f"$$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{state}'; END $$;"
+                    "CREATE TRIGGER fail BEFORE INSERT ON gaps EXECUTE FUNCTION fail()"
+                )
+                async with (
+                    memory_feed() as (source, server),
+                    Writer("", migrated_database.owner, memory=server) as writer,
+                ):
+                    await source.send_some(3)
+                    await eventually_async(
+                        lambda: writer.metric("writer_errors_total", kind="StoreUnavailable"),
+                        10,
+                        "the failure is counted",
+                    )
+                    assert "market-0" in writer.runtime.health.reasons
+                    assert (await read_rows(migrated_database.superuser))["equity_data"] == []
+                    await connection.execute("DROP TRIGGER fail ON gaps")
+                    await wait_written(migrated_database.superuser, source, writer)
+                    assert await read_rows(migrated_database.superuser) == source.expected.rows()
+
+        asyncio.run(scenario())
+
+    def test_partition_removed_meanwhile(self, migrated_database: Database) -> None:
+        """A partition that was there and is gone is made again."""
+
+        async def scenario() -> None:
+            async with (
+                memory_feed() as (source, server),
+                Writer("", migrated_database.owner, memory=server) as writer,
+            ):
+                await source.send("MARKET", 0, [tick()])
+                await wait_written(migrated_database.superuser, source, writer)
+                async with connected(migrated_database.owner) as connection:
+                    await connection.execute("DROP TABLE kite_parts.equity_data_20231124")
+                await source.send("MARKET", 0, [tick(TS_MS + 1)])
+                await wait_written(migrated_database.superuser, source, writer)
+                rows = await read_rows(migrated_database.superuser)
+                assert len(rows["equity_data"]) == 1
+
+        asyncio.run(scenario())
 
     def test_killed_and_started_again(self, fresh_nats: NatsServer, server_home: Path) -> None:
         """The writer waits for a database that is away, is not ready meanwhile, and goes on."""
