@@ -14,8 +14,8 @@ __all__ = ["Definition", "IndicatorsSettings", "VwapPrice"]
 VwapPrice = Literal["close", "hlc3"]
 
 
-# A closing hour of many tickers, or the candles of a corrected day, must fit one frame.
-_EXTRA_BYTES_MAX = 140  # of one candle
+# A closing hour of 300 tickers, or the candles of a corrected day, must fit one frame.
+_EXTRA_BYTES_MAX = 130  # of each of up to 1200 candles
 _VALUE_BYTES = 10
 
 

@@ -242,7 +242,7 @@ def test_a_correction_of_another_day_leaves_today_alone() -> None:
     yesterday = FULL_DAY - dt.timedelta(days=1)
     run(operator, day(99.0, 101.0, opening_ms=clock_at(yesterday, 9, 30)))
     run(operator, day(99.0))
-    found = corrected(operator, 1, 99.0, 99.0, date=yesterday)
+    found = corrected(operator, 1, 101.0, 101.0, date=yesterday)
     assert [(s.state, s.revision) for s in found] == [("superseded", 1)]
     assert brief(run(operator, [candle(OPEN_MS + MINUTE_MS, 101.0)])) == [(1, "up")]
 
