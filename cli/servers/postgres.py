@@ -20,6 +20,7 @@ import psutil
 from cli.servers import host
 from cli.servers.binaries import PostgresPrograms, postgres_programs
 from cli.servers.credentials import Credentials, load_credentials
+from cli.servers.postgres_config import HOST_BASED_ACCESS, server_config
 from cli.servers.server import (
     CLEAN_ENVIRONMENT,
     Command,
@@ -45,6 +46,13 @@ _ANSWER_WAIT_S = 5.0
 _ORPHANS_WAIT_S = 10.0
 _PROGRAM_WAIT_S = 120.0
 
+# What a server says that is starting, stopping, or busy.
+_NOT_YET = (
+    asyncpg.CannotConnectNowError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.TooManyConnectionsError,
+)
+
 # Remembers in the data directory which roles and passwords were last applied there.
 _ROLES_MARK = "kite_roles"
 
@@ -54,8 +62,6 @@ _DATABASE_SQL = (
     f"GRANT CONNECT ON DATABASE {DATABASE} TO {READER}",
 )
 
-_HBA = f"host all all {host.LOOPBACK}/32 scram-sha-256\n"
-
 _CAUSES = (
     (r"could not bind|address already in use", "its port was taken by another program"),
     (r"no space left on device", "the disk is full: free some space"),
@@ -64,52 +70,6 @@ _CAUSES = (
     (r"pre-existing shared memory", "the processes of its last run have not all ended yet"),
     (r"could not (create|resize|map).*shared memory", "the machine is short of shared memory"),
 )
-
-
-def _settings(port: int, major: int) -> dict[str, str]:
-    """Return what postgresql.conf says: a server for a dozen connections on a small machine."""
-    settings = {
-        "listen_addresses": f"'{host.LOOPBACK}'",
-        "port": str(port),
-        # Paths of Unix sockets may not exceed about 100 bytes, which a data home can: TCP only.
-        "unix_socket_directories": "''",
-        "password_encryption": "scram-sha-256",
-        "max_connections": "40",
-        "shared_buffers": "32MB",
-        "work_mem": "4MB",
-        "maintenance_work_mem": "32MB",
-        "temp_buffers": "2MB",
-        "max_worker_processes": "4",
-        "max_logical_replication_workers": "0",
-        "max_parallel_workers_per_gather": "1",
-        "autovacuum_max_workers": "1",
-        "max_wal_senders": "2",
-        "max_wal_size": "256MB",
-        "min_wal_size": "48MB",
-        "checkpoint_timeout": "10min",
-        # Commits are on the disk when they return, whatever happens to the machine.
-        "fsync": "on",
-        "synchronous_commit": "on",
-        # Compiling costs more than the short queries here ever take.
-        "jit": "off",
-        # A query over all days locks every daily partition and its index.
-        "max_locks_per_transaction": "256",
-        # A client that died must not hold its locks for two hours.
-        "tcp_keepalives_idle": "30",
-        "tcp_keepalives_interval": "10",
-        "tcp_keepalives_count": "3",
-        "client_connection_check_interval": "10s",
-        "idle_in_transaction_session_timeout": "60s",
-        "timezone": "'UTC'",
-        "log_timezone": "'UTC'",
-        "log_line_prefix": "'%m [%p] %u@%d '",
-        # A statement may hold data; the error itself says enough.
-        "log_min_error_statement": "panic",
-        "log_checkpoints": "off",
-    }
-    if major >= 18:
-        settings["io_method"] = "sync"  # no pool of reader processes for a store this small
-    return settings
 
 
 class PostgresServer:
@@ -200,11 +160,9 @@ class PostgresServer:
             )
 
     def _configure(self, data: Path) -> None:
-        settings = _settings(self._port, self.programs.major)
-        lines = [f"{key} = {value}\n" for key, value in settings.items()]
-        text = "# Written at every start; ALTER SYSTEM overrides it.\n" + "".join(lines)
+        text = server_config(self._port, self.programs.major)
         host.write_private(data / "postgresql.conf", text, self._account)
-        host.write_private(data / "pg_hba.conf", _HBA, self._account)
+        host.write_private(data / "pg_hba.conf", HOST_BASED_ACCESS, self._account)
 
     def _roles_fingerprint(self) -> str:
         """Name the roles and passwords wanted, without telling them."""
@@ -266,12 +224,10 @@ class PostgresServer:
     async def _answers(self) -> bool:
         try:
             connection = await asyncpg.connect(self.dsn(), timeout=_ANSWER_WAIT_S, ssl=False)
-        except (OSError, TimeoutError, asyncpg.CannotConnectNowError):
+        except (OSError, TimeoutError, *_NOT_YET):
             return False
-        except asyncpg.InvalidAuthorizationSpecificationError as error:
-            raise ServerError(
-                f"Postgres at port {self._port} refuses our login: {error}"
-            ) from error
+        except asyncpg.PostgresError as error:
+            raise ServerError(f"Postgres refuses the owner's login: {error}") from error
         await connection.close()
         return True
 

@@ -1,0 +1,62 @@
+"""The configuration of a Postgres for a dozen connections on a small machine: pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cli.servers.host import LOOPBACK
+
+__all__ = ["HOST_BASED_ACCESS", "server_config"]
+
+HOST_BASED_ACCESS: Final = f"host all all {LOOPBACK}/32 scram-sha-256\n"
+
+
+def server_config(port: int, major: int) -> str:
+    """Return the text of postgresql.conf for a server of this major version."""
+    lines = [f"{key} = {value}\n" for key, value in _settings(port, major).items()]
+    return "# Written at every start; ALTER SYSTEM overrides it.\n" + "".join(lines)
+
+
+def _settings(port: int, major: int) -> dict[str, str]:
+    settings = {
+        "listen_addresses": f"'{LOOPBACK}'",
+        "port": str(port),
+        # Paths of Unix sockets may not exceed about 100 bytes, which a data home can: TCP only.
+        "unix_socket_directories": "''",
+        "password_encryption": "scram-sha-256",
+        "max_connections": "40",
+        "shared_buffers": "32MB",
+        "work_mem": "4MB",
+        "maintenance_work_mem": "32MB",
+        "temp_buffers": "2MB",
+        "max_worker_processes": "4",
+        "max_logical_replication_workers": "0",
+        "max_parallel_workers_per_gather": "1",
+        "autovacuum_max_workers": "1",
+        "max_wal_senders": "2",
+        "max_wal_size": "256MB",
+        "min_wal_size": "48MB",
+        "checkpoint_timeout": "10min",
+        # Commits are on the disk when they return, whatever happens to the machine.
+        "fsync": "on",
+        "synchronous_commit": "on",
+        # Compiling costs more than the short queries here ever take.
+        "jit": "off",
+        # A query over all days locks every daily partition and its index.
+        "max_locks_per_transaction": "256",
+        # A client that died must not hold its locks for two hours.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "client_connection_check_interval": "10s",
+        "idle_in_transaction_session_timeout": "60s",
+        "timezone": "'UTC'",
+        "log_timezone": "'UTC'",
+        "log_line_prefix": "'%m [%p] %u@%d '",
+        # A statement may hold data; the error itself says enough.
+        "log_min_error_statement": "panic",
+        "log_checkpoints": "off",
+    }
+    if major >= 18:
+        settings["io_method"] = "sync"  # no pool of reader processes for a store this small
+    return settings
