@@ -163,7 +163,8 @@ class FaultFilter:
             else:
                 out.append(item)
         if service == "LEVELONE_EQUITIES" and not current.freeze_data:
-            out += self._news_of_halts(halted)
+            # What was held back is older than what comes now.
+            return [*self._news_of_halts(halted), *out]
         return out
 
     def _news_of_halts(self, halted: set[str]) -> list[Item]:

@@ -101,9 +101,8 @@ class FaultPlan:
     def _window_strikes(self, kind: Kind, at_ms: int, window_ms: float) -> bool:
         """Time is cut into windows; each has one instant, and what comes first after it is hit."""
         window = math.floor(at_ms / window_ms)
-        last = self._windows.setdefault(kind, window - 1)
         offset_ms = self.number(kind, window, 1_000) / 1_000 * window_ms
-        if window <= last or at_ms < window * window_ms + offset_ms:
-            return False
-        self._windows[kind] = window
-        return True
+        passed = window if at_ms >= window * window_ms + offset_ms else window - 1
+        last = self._windows.setdefault(kind, passed)
+        self._windows[kind] = passed
+        return passed > last

@@ -80,7 +80,10 @@ def parse(
     if frequency not in (_MINUTE_FREQUENCIES if frequency_type == "minute" else (1,)):
         raise BadRequest(f"frequency {frequency} is not valid for {frequency_type}", "frequency")
     end_ms = _integer(params, "endDate", _previous_close_ms(now_ms))
-    start_ms = _integer(params, "startDate", _start_ms(period_type, period, end_ms))
+    # Nothing is that old; the bound keeps the default within the calendar.
+    oldest_ms = now_ms - 2 * _DAILY_DEPTH_DAYS * _DAY_MS
+    default_ms = _start_ms(period_type, period, min(max(end_ms, oldest_ms), now_ms))
+    start_ms = _integer(params, "startDate", min(default_ms, end_ms))
     if start_ms > end_ms:
         raise BadRequest("startDate must not be after endDate", "startDate")
     depth_days = minute_depth_days if frequency == 1 else _FIVE_MINUTE_DEPTH_DAYS

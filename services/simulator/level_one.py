@@ -64,13 +64,13 @@ class Snapshot:
     ask_ms: int = 0
     status: str = "Normal"
 
-    def apply(self, update: Update, *, regular: bool) -> None:
-        """Take in one update of the tape."""
+    def apply(self, update: Update, *, regular: bool, requote: bool = False) -> None:
+        """Take in one update of the tape; with `requote` its quote is new even if it is equal."""
         ts_ms = update.ts_ms
-        if (update.bid, update.bid_size) != (self.bid, self.bid_size):
+        if requote or (update.bid, update.bid_size) != (self.bid, self.bid_size):
             self.bid, self.bid_size = update.bid, update.bid_size
             self.bid_ms = self.quote_ms = ts_ms
-        if (update.ask, update.ask_size) != (self.ask, self.ask_size):
+        if requote or (update.ask, update.ask_size) != (self.ask, self.ask_size):
             self.ask, self.ask_size = update.ask, update.ask_size
             self.ask_ms = self.quote_ms = ts_ms
         price = update.price

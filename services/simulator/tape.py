@@ -10,7 +10,7 @@ history of its own. From there a tape goes forward event by event.
 from __future__ import annotations
 
 import datetime as dt
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from libs.common import calendar
 from services.simulator.level_one import Snapshot
@@ -68,9 +68,13 @@ class Tape:
         if calendar.session(day) is None or _roll_ms(day) > at_ms:
             day = calendar.previous_session(day).day
         self._begin(day)
-        done = bisect_right(self._bars.ts_ms, at_ms - MINUTE_MS)
+        stamps_ms = self._bars.ts_ms
+        done = bisect_right(stamps_ms, at_ms - MINUTE_MS)
+        regular_end = bisect_left(stamps_ms, self._session.close_ms)
         for index in range(done - 1):
             self._fold(self._bars[index])
+            if index == regular_end - 1:
+                self._note_regular_close(self._bars[index])
         # Of the last whole minute only the updates know when it traded and how it was quoted.
         self._index = max(0, done - 1)
         if at_ms >= self._reset_ms:
@@ -100,11 +104,11 @@ class Tape:
         session = session_of(before)
         regular = [bar for bar in bars if session.open_ms <= bar.ts_ms < session.close_ms]
         closing = regular[-1] if regular else bars[-1]
-        for update in self._cut(closing):
-            state.apply(update, regular=True)
+        for place, update in enumerate(self._cut(closing)):
+            state.apply(update, regular=True, requote=place == 0)
         if bars[-1] != closing:
-            for update in self._cut(bars[-1]):
-                state.apply(update, regular=False)
+            for place, update in enumerate(self._cut(bars[-1])):
+                state.apply(update, regular=False, requote=place == 0)
         state.open = state.high = state.low = 0.0
         state.close = state.regular_last
         is_eve = before == calendar.previous_session(day).day
@@ -120,14 +124,23 @@ class Tape:
         if self._is_regular(bar.ts_ms):
             self.snapshot.extend(bar.open, bar.high, bar.low)
 
+    def _note_regular_close(self, bar: MinuteBar) -> None:
+        """Set the last regular trade, which only the minute's updates know."""
+        trade = next(update for update in reversed(self._cut(bar)) if update.price is not None)
+        state = self.snapshot
+        state.regular_last, state.regular_size = bar.close, trade.print_size
+        state.regular_trade_ms = trade.ts_ms
+
     def _step(self) -> None:
         if self.next_ms == self._reset_ms:
             self._reset_volume()
         elif self._place < len(self._updates):
             update = self._updates[self._place]
+            regular = self._is_regular(update.ts_ms)
+            # Each minute is quoted anew, so that its state does not depend on the one before.
+            self.snapshot.apply(update, regular=regular, requote=self._place == 0)
             self._place += 1
             self._grown += update.size
-            self.snapshot.apply(update, regular=self._is_regular(update.ts_ms))
         else:
             self._begin(calendar.next_session(self._day).day)
         self._load()
