@@ -23,6 +23,7 @@ asked for; `Finish` comes exactly when the last process is gone.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -311,4 +312,9 @@ def backoff_s(deaths_in_a_row: int) -> float:
 
 def describe_exit(code: int) -> str:
     """Return how a process ended, in words."""
-    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
