@@ -118,7 +118,6 @@ def _candles_of(correction: Correction, events: Iterable[Event]) -> Iterator[Can
         if (
             type(event) is not Candle
             or event.ticker != correction.ticker
-            or event.source != "history"
             or event.revision != correction.revision
         ):
             return

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from libs.common import calendar
 from libs.common.events import Direction, Signal
@@ -29,7 +29,7 @@ from services.signals.rules import Sample
 __all__ = ["DAYS_MAX", "TICK", "Track"]
 
 TICK = "tick"
-DAYS_MAX = 5
+DAYS_MAX = 5  # the current one and those before it that had signals
 _KEPT_MAX = 64  # signals of earlier days; the current day has at most one a minute
 
 _DEFAULT_KIND = "cross"
@@ -46,6 +46,19 @@ class _Record(Struct, frozen=True, gc=False):
     vwap: int
     active: bool
     revision: int
+
+    def packed(self) -> tuple[int, ...]:
+        """Return few small numbers: where averages cross they are close to each other."""
+        return (
+            self.revision * 4 + self.active * 2 + self.up,
+            self.price, self.sma9 - self.price, self.vwap - self.sma9,
+        )  # fmt: skip
+
+    @classmethod
+    def unpacked(cls, state: int, price: int, sma9_less_price: int, vwap_less_sma9: int) -> _Record:
+        """Undo `packed`."""
+        sma9 = price + sma9_less_price
+        return cls(bool(state & 1), price, sma9, sma9 + vwap_less_sma9, bool(state & 2), state >> 2)
 
     def differs(self, other: _Record) -> bool:
         """Whether anything but the revision differs."""
@@ -114,7 +127,7 @@ class Track:
     def snapshot(self) -> list[Any]:
         """Return the whole state."""
         days = [
-            [day_ms, [[minute, *astuple(record)] for minute, record in sorted(signals.items())]]
+            [day_ms, [[minute, *record.packed()] for minute, record in sorted(signals.items())]]
             for day_ms, signals in sorted(self._days.items())
         ]
         return [
@@ -127,7 +140,7 @@ class Track:
         self._day_ms, self._until_ms, self._open_ms, self._close_ms, memory, days = state
         self._rule.restore(memory)
         self._days = {
-            day_ms: {minute: _Record(*record) for minute, *record in signals}
+            day_ms: {minute: _Record.unpacked(*record) for minute, *record in signals}
             for day_ms, signals in days
         }
 
@@ -156,14 +169,10 @@ class Track:
         self._forget()
 
     def _forget(self) -> None:
-        while len(self._days) > DAYS_MAX:
-            del self._days[min(self._days)]
         earlier = sorted(day_ms for day_ms in self._days if day_ms != self._day_ms)
         kept = sum(len(self._days[day_ms]) for day_ms in earlier)
-        for day_ms in earlier:
-            if kept <= _KEPT_MAX:
-                return
-            kept -= len(self._days.pop(day_ms))
+        while len(earlier) >= DAYS_MAX or kept > _KEPT_MAX:
+            kept -= len(self._days.pop(earlier.pop(0)))
 
     def _signal(self, ts_ms: int, record: _Record, *, late: bool) -> Signal:
         name = f"{self._ticker}:{self._timeframe}:{ts_ms}"
