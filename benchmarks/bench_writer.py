@@ -1,10 +1,16 @@
-"""How fast the writer catches up, against a bare COPY of the same rows.
+"""How fast the writer catches up, against a bare COPY of the same rows, and how far it lags live.
 
-Both sides do the same work on the same machine in one run: ticks and tick indicators, in frames of
-250, into the same tables of the same server, whose partitions exist. The baseline is one asyncpg
+Both sides of a catch-up do the same work on the same machine in one run: the same rows, in the same
+frames, into the same tables of the same server, whose partitions exist. The baseline is one asyncpg
 connection that COPYs text made beforehand, one frame after the other. The writer is the real
-process: it reads both streams from a real nats-server, makes the text itself, and moves its
-positions in each transaction.
+process: it reads from a real nats-server, makes the text itself, and moves its positions in each
+transaction.
+
+- `writer_catch_up`: ticks and tick indicators, 250 in a frame;
+- `writer_catch_up_candles`: nothing but candles, a day of minutes in a frame, as a backfill gives
+  them. Candles are upserted and compared, which COPY cannot do: this row is there to be lost;
+- `writer_commit_lag_p99`: from publishing a frame to its rows being visible to others, at ten
+  frames of 250 ticks a second, beside the interval of flushes.
 
 Run it as `python -m benchmarks.bench_writer [--short]`; it prints one JSON line per figure.
 """
@@ -18,8 +24,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -30,81 +38,163 @@ from cli.servers.postgres import PostgresServer
 from deploy.supabase.migrate import migrate
 from libs.common import calendar, codec
 from libs.common.bus import nats, topology
-from libs.common.events import SCHEMA_VERSION, Frame, Tick, TickIndicator
+from libs.common.events import SCHEMA_VERSION, Candle, Event, Frame, Tick, TickIndicator
 from services.writer.rows import INDICATOR_COLUMNS, TICK_COLUMNS, TickRows, copy_text
-from tests.databases import Database, throw_away_database
+from tests.databases import throw_away_database
 from tests.servers import Running, temporary_home
 
 TICKERS = 250
 FRAME_EVENTS = 250
 FRAMES, FRAMES_SHORT = 2000, 400
+DAYS, DAYS_SHORT = 300, 60
+LIVE_FRAMES, LIVE_FRAMES_SHORT = 200, 50
+LIVE_EVERY_S = 0.1
 OPEN_MS = 1_700_836_200_000  # 2023-11-24 09:30 in New York
+DAY_MS = 86_400_000
+MINUTES = 390
 DEADLINE_S = 300.0
-STREAMS = ("MARKET", "INDICATORS")
+
+CANDLE_COLUMNS = (
+    "ticker", "timeframe", "timestamp", "open", "high", "low", "close", "volume", "sma9", "vwap",
+    "extras", "source",
+)  # fmt: skip
+
+Copy = tuple[str, tuple[str, ...], bytes]
 
 
-def frames(count: int) -> Iterator[tuple[Frame, Frame]]:
-    """Yield frames of MARKET and INDICATORS: every ticker about once in a second."""
+@dataclass(frozen=True)
+class Workload:
+    """Frames by subject, and the COPYs that write the same rows."""
+
+    name: str
+    frames: dict[str, list[Frame]]
+    copies: list[Copy]
+
+    @property
+    def count(self) -> int:
+        """How many frames there are."""
+        return sum(len(frames) for frames in self.frames.values())
+
+    @property
+    def rows(self) -> int:
+        """How many rows they give."""
+        return sum(len(frame.events) for frames in self.frames.values() for frame in frames)
+
+
+def frame(n: int, events: Sequence[Event]) -> Frame:
+    """Put events into the frame numbered `n`."""
+    return Frame(SCHEMA_VERSION, 1, n, 0, 0, OPEN_MS, OPEN_MS, tuple(events))
+
+
+def ticks_of(n: int) -> tuple[list[Tick], list[TickIndicator]]:
+    """Return the ticks of frame `n`, one for every ticker, and what is computed from them."""
+    ticks, indicators = [], []
+    for item in range(FRAME_EVENTS):
+        number = n * FRAME_EVENTS + item
+        name, ts_ms = f"T{item % TICKERS:03d}", OPEN_MS + n * 1000 + item
+        price = round(50 + item + (number % 977) * 0.0173, 4)
+        bid, ask = round(price - 0.01, 4), round(price + 0.01, 4)
+        ticks.append(Tick(name, ts_ms, price, 100 + item, number * 10, bid, ask))
+        average = round(price * 1.000123, 6)
+        indicators.append(TickIndicator(name, ts_ms, price, average, average))
+    return ticks, indicators
+
+
+def tick_workload(count: int) -> Workload:
+    """Return ticks and tick indicators: every ticker once in a second."""
+    market, indicators = [], []
+    copies: list[Copy] = []
     for n in range(1, count + 1):
-        ticks, indicators = [], []
-        for item in range(FRAME_EVENTS):
-            number = n * FRAME_EVENTS + item
-            name, ts_ms = f"T{item % TICKERS:03d}", OPEN_MS + n * 1000 + item
-            price = round(50 + item + (number % 977) * 0.0173, 4)
-            ticks.append(
-                Tick(name, ts_ms, price, 100 + item, number * 10, price - 0.01, price + 0.01)
-            )
-            average = round(price * 1.000123, 6)
-            indicators.append(TickIndicator(name, ts_ms, price, average, average))
-        yield (
-            Frame(SCHEMA_VERSION, 1, n, 0, 0, OPEN_MS, OPEN_MS, tuple(ticks)),
-            Frame(SCHEMA_VERSION, 0, n, n, n, OPEN_MS, OPEN_MS, tuple(indicators)),
-        )
+        ticks, averages = ticks_of(n)
+        market.append(frame(n, ticks))
+        indicators.append(frame(n, averages))
+        rows = TickRows()
+        for tick in ticks:
+            rows.tick(tick)
+        for average in averages:
+            rows.indicator(average)
+        copies.append(("equity_data", TICK_COLUMNS, copy_text(rows.ticks)))
+        copies.append(("indicators", INDICATOR_COLUMNS, copy_text(rows.indicators)))
+    return Workload("writer_catch_up", {"market.0": market, "indicators.0": indicators}, copies)
 
 
-async def fill_streams(url: str, count: int) -> None:
-    """Put all frames into new streams."""
+def candle_workload(days: int) -> Workload:
+    """Return days of minute candles, a frame for each ticker and day."""
+    frames, copies = [], list[Copy]()
+    for n in range(1, days + 1):
+        candles = []
+        for minute in range(MINUTES):
+            price = round(50 + n + (minute % 97) * 0.0173, 4)
+            candles.append(
+                Candle(
+                    f"T{n % 10}", "1m", OPEN_MS - n // 10 * DAY_MS + minute * 60_000, price,
+                    price + 1, price - 1, price, 1000 + minute, price, price, {}, "history", 1,
+                )
+            )  # fmt: skip
+        frames.append(frame(n, candles))
+        lines = [_candle_line(candle) for candle in candles]
+        copies.append(("candles", CANDLE_COLUMNS, "".join(lines).encode()))
+    return Workload("writer_catch_up_candles", {"indicators.0": frames}, copies)
+
+
+def _candle_line(c: Candle) -> str:
+    moment = datetime.fromtimestamp(c.ts_ms / 1000, UTC).isoformat()
+    prices = "\t".join(f"{price:.4f}" for price in (c.open, c.high, c.low, c.close))
+    return (
+        f"{c.ticker}\t{c.timeframe}\t{moment}\t{prices}\t{c.volume}\t{c.sma9:.6f}"
+        f"\t{c.vwap:.6f}\t{{}}\t{c.source}\n"
+    )
+
+
+async def make_streams(url: str) -> None:
+    """Make all streams anew."""
     bus = await nats.connect(url, name="bench")
     try:
-        await topology.apply(bus, topology.plan(1, "demo"))
-        last = [0, 0]
-        for pair in frames(count):
-            for at, subject in enumerate(("market.0", "indicators.0")):
-                data = codec.encode_frame(pair[at])
-                last[at] = await bus.publish(subject, data, expected_last_seq=last[at])
+        wanted = topology.plan(1, "demo")
+        for stream in wanted.streams:
+            await bus.ask(f"$JS.API.STREAM.DELETE.{stream.name}", b"")
+        await topology.apply(bus, wanted)
     finally:
         await bus.close()
 
 
-async def make_partitions(connection: Any) -> None:
+async def fill_streams(url: str, work: Workload) -> None:
+    """Put all frames into new streams."""
+    await make_streams(url)
+    bus = await nats.connect(url, name="bench")
+    try:
+        for subject, frames in work.frames.items():
+            last = 0
+            for each in frames:
+                data = codec.encode_frame(each)
+                last = await bus.publish(subject, data, expected_last_seq=last)
+    finally:
+        await bus.close()
+
+
+async def make_partitions(connection: Any, work: Workload) -> None:
     """Make the partitions that the rows need."""
-    for table in ("equity_data", "indicators"):
-        day = calendar.day_of(OPEN_MS)
-        await connection.execute("SELECT public.kite_ensure_partition($1, $2)", table, day)
+    days = {
+        calendar.day_of(event.ts_ms)
+        for frames in work.frames.values()
+        for each in frames
+        for event in (each.events[0], each.events[-1])
+        if isinstance(event, Tick | TickIndicator | Candle)
+    }
+    for table in {table for table, _, _ in work.copies}:
+        for day in days:
+            await connection.execute("SELECT public.kite_ensure_partition($1, $2)", table, day)
 
 
-async def bare_copy_s(dsn: str, count: int) -> float:
+async def bare_copy_s(dsn: str, work: Workload) -> float:
     """Return how long one connection takes to COPY all frames, text in hand."""
-    texts = []
-    for market, indicators in frames(count):
-        rows = TickRows()
-        for tick in market.events:
-            assert isinstance(tick, Tick)
-            rows.tick(tick)
-        for indicator in indicators.events:
-            assert isinstance(indicator, TickIndicator)
-            rows.indicator(indicator)
-        texts.append((copy_text(rows.ticks), copy_text(rows.indicators)))
     connection = await asyncpg.connect(dsn)
     try:
-        await make_partitions(connection)
+        await make_partitions(connection, work)
         begin_s = time.perf_counter()
-        for ticks, averages in texts:
+        for table, columns, text in work.copies:
             await connection.copy_to_table(
-                "equity_data", columns=TICK_COLUMNS, source=BytesIO(ticks), format="text"
-            )
-            await connection.copy_to_table(
-                "indicators", columns=INDICATOR_COLUMNS, source=BytesIO(averages), format="text"
+                table, columns=columns, source=BytesIO(text), format="text"
             )
         return time.perf_counter() - begin_s
     finally:
@@ -125,24 +215,25 @@ def writer(nats_url: str, dsn: str) -> Iterator[None]:
         process.wait(15)
 
 
-async def catch_up(nats_url: str, dsn: str, count: int) -> tuple[int, float]:
-    """Return how many rows the writer wrote in how many seconds, from its first commit on."""
+async def _frames_written(connection: Any) -> int:
+    total = await connection.fetchval("SELECT sum(seq) FROM stream_positions")
+    return int(total or 0)
+
+
+async def catch_up_rate(nats_url: str, dsn: str, work: Workload) -> float:
+    """Return how many rows a second the writer writes, from its first commit on."""
     connection = await asyncpg.connect(dsn)
     try:
-        await make_partitions(connection)
-
-        async def written() -> int:
-            total = await connection.fetchval("SELECT sum(seq) FROM stream_positions")
-            return int(total or 0)
-
+        await make_partitions(connection, work)
         with writer(nats_url, dsn):
             deadline_s = time.perf_counter() + DEADLINE_S
-            while (first := await written()) == 0:
+            while (first := await _frames_written(connection)) == 0:
                 await _pause(deadline_s)
             begin_s = time.perf_counter()
-            while (last := await written()) < count * len(STREAMS):
+            while (last := await _frames_written(connection)) < work.count:
                 await _pause(deadline_s)
-            return (last - first) * FRAME_EVENTS, time.perf_counter() - begin_s
+            rows = work.rows * (last - first) / work.count
+            return rows / (time.perf_counter() - begin_s)
     finally:
         await connection.close()
 
@@ -153,38 +244,92 @@ async def _pause(deadline_s: float) -> None:
     await asyncio.sleep(0.005)
 
 
+async def commit_lags_s(bus_urls: tuple[str, str], dsn: str, count: int) -> list[float]:
+    """Return for each frame how long it took from publishing it to seeing it committed."""
+    admin_url, writer_url = bus_urls
+    await make_streams(admin_url)
+    bus = await nats.connect(admin_url, name="bench")
+    connection = await asyncpg.connect(dsn)
+    published_s: dict[int, float] = {}
+    lags_s: list[float] = []
+
+    async def publish() -> None:
+        last, begin_s = 0, time.perf_counter()
+        for n in range(1, count + 1):
+            await asyncio.sleep(max(0.0, begin_s + n * LIVE_EVERY_S - time.perf_counter()))
+            data = codec.encode_frame(frame(n, ticks_of(n)[0]))
+            now_s = time.perf_counter()
+            last = await bus.publish("market.0", data, expected_last_seq=last)
+            published_s[last] = now_s
+
+    try:
+        with writer(writer_url, dsn):
+            publisher = asyncio.create_task(publish())
+            seen, deadline_s = 0, time.perf_counter() + DEADLINE_S
+            while seen < count:
+                written = await _frames_written(connection)
+                now_s = time.perf_counter()
+                lags_s += [now_s - published_s[seq] for seq in range(seen + 1, written + 1)]
+                seen = written
+                await _pause(deadline_s)
+            await publisher
+    finally:
+        await connection.close()
+        await bus.close()
+    return lags_s
+
+
 @contextmanager
-def databases(server: PostgresServer) -> Iterator[tuple[Database, Database]]:
-    """Yield two databases with the schema."""
-    with ExitStack() as stack:
-        first = stack.enter_context(throw_away_database(server))
-        second = stack.enter_context(throw_away_database(server))
-        for database in (first, second):
-            asyncio.run(migrate(database.owner))
-        yield first, second
+def database(server: PostgresServer) -> Iterator[str]:
+    """Yield the address of a database with the schema and without rows."""
+    with throw_away_database(server) as made:
+        asyncio.run(migrate(made.owner))
+        yield made.owner
+
+
+def measure_catch_up(bus: NatsServer, postgres: PostgresServer, work: Workload) -> None:
+    """Measure one workload and print it."""
+    asyncio.run(fill_streams(bus.url("admin"), work))
+    with database(postgres) as dsn:
+        baseline = work.rows / asyncio.run(bare_copy_s(dsn, work))
+    with database(postgres) as dsn:
+        rate = asyncio.run(catch_up_rate(bus.url("writer"), dsn, work))
+    show(work.name, round(rate), "rows/s", round(baseline))
+
+
+def measure_lag(bus: NatsServer, postgres: PostgresServer, count: int) -> None:
+    """Measure the lag behind live frames and print it beside the interval of flushes."""
+    urls = (bus.url("admin"), bus.url("writer"))
+    with database(postgres) as dsn:
+        lags_s = asyncio.run(commit_lags_s(urls, dsn, count))
+    # The first frames wait for the writer to start.
+    steady_s = sorted(lags_s[len(lags_s) // 4 :])
+    p99_ms = round(steady_s[int(len(steady_s) * 0.99)] * 1000)
+    show("writer_commit_lag_p99", p99_ms, "ms", 250)
+
+
+def show(name: str, value: int, unit: str, baseline: int) -> None:
+    """Print one figure."""
+    figure = {
+        "name": name, "value": value, "unit": unit, "baseline": baseline,
+        "ratio": round(value / baseline, 3),
+    }  # fmt: skip
+    print(json.dumps(figure), flush=True)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="Measure the writer.")
     parser.add_argument("--short", action="store_true", help="fewer rows")
-    count = FRAMES_SHORT if parser.parse_args().short else FRAMES
+    short = parser.parse_args().short
     with ExitStack() as stack:
         home = stack.enter_context(temporary_home())
         bus, postgres = NatsServer(home, partitions=1), PostgresServer(home)
         stack.enter_context(Running(bus, home / "nats.log"))
         stack.enter_context(Running(postgres, home / "postgres.log"))
-        bare, written = stack.enter_context(databases(postgres))
-        asyncio.run(fill_streams(bus.url("admin"), count))
-        rows = count * FRAME_EVENTS * len(STREAMS)
-        baseline = rows / asyncio.run(bare_copy_s(bare.owner, count))
-        rows_written, seconds = asyncio.run(catch_up(bus.url("writer"), written.owner, count))
-    rate = rows_written / seconds
-    figure = {
-        "name": "writer_catch_up", "value": round(rate), "unit": "rows/s",
-        "baseline": round(baseline), "ratio": round(rate / baseline, 3),
-    }  # fmt: skip
-    print(json.dumps(figure), flush=True)
+        measure_catch_up(bus, postgres, tick_workload(FRAMES_SHORT if short else FRAMES))
+        measure_catch_up(bus, postgres, candle_workload(DAYS_SHORT if short else DAYS))
+        measure_lag(bus, postgres, LIVE_FRAMES_SHORT if short else LIVE_FRAMES)
 
 
 if __name__ == "__main__":
