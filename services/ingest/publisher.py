@@ -274,6 +274,7 @@ class Publisher:
 
     def _take_over_spool(self) -> None:
         """Number on from what an earlier life left in the spool, if it fits the stream."""
+        self._pending.set()
         for record in self._spool.all():
             known = self._assigned.get(record.partition)
             if known is None or record.n > known + 1:
@@ -283,4 +284,3 @@ class Publisher:
             self._assigned[record.partition] = max(known, record.n)
             self.epoch = max(self.epoch, record.epoch + 1)
         self._away = not self._spool.empty
-        self._pending.set()

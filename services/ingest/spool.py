@@ -101,30 +101,15 @@ class Spool:
 
     def all(self) -> Iterator[Record]:
         """Go through everything that waits, from the front; raises SpoolDamaged."""
-        head = self._head
-        try:
-            while not self.empty:
-                records = self.peek(_RECORD_BYTES_MAX)
-                yield from records
-                self._head += sum(record.size for record in records)
-        finally:
-            self._head = head
+        at = self._head
+        while at < self._tail:
+            for record in self._read(at, _RECORD_BYTES_MAX):
+                at += record.size
+                yield record
 
     def peek(self, bytes_max: int) -> list[Record]:
         """Return the first records, at least one if there is any; raises SpoolDamaged."""
-        wanted = max(bytes_max, _RECORD_BYTES_MAX)
-        chunk = os.pread(self._fd, min(wanted, self._tail - self._head), self._head)
-        records: list[Record] = []
-        offset = 0
-        while offset < len(chunk) and offset < bytes_max:
-            record = _decode(chunk, offset)
-            if record is None:
-                if records:
-                    break
-                raise SpoolDamaged(f"{self._path}: unreadable at byte {self._head + offset}")
-            records.append(record)
-            offset += record.size
-        return records
+        return self._read(self._head, bytes_max)
 
     def release(self, records: Iterable[Record]) -> None:
         """Forget the first records, as `peek` gave them; an empty file is cut short."""
@@ -170,6 +155,20 @@ class Spool:
         os.fsync(self._fd)
         _sync_directory(self._path.parent)
         self._head = self._tail = _HEADER.size
+
+    def _read(self, at: int, bytes_max: int) -> list[Record]:
+        chunk = os.pread(self._fd, min(max(bytes_max, _RECORD_BYTES_MAX), self._tail - at), at)
+        records: list[Record] = []
+        offset = 0
+        while offset < len(chunk) and offset < bytes_max:
+            record = _decode(chunk, offset)
+            if record is None:
+                if records:
+                    break
+                raise SpoolDamaged(f"{self._path}: unreadable at byte {at + offset}")
+            records.append(record)
+            offset += record.size
+        return records
 
     def _scan(self, size: int) -> None:
         """Find the end of the undamaged records and cut off what follows."""

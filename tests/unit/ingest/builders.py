@@ -9,7 +9,7 @@ __all__ = ["OPEN_MS", "bar", "chart", "data", "heartbeat", "image", "level_one"]
 OPEN_MS = 1_795_185_000_000  # 2026-11-20 09:30 New York
 
 
-def data(service: str, items: list[Any], at_ms: int) -> dict[str, Any]:
+def data(service: str, items: list[Any], at_ms: Any) -> dict[str, Any]:
     """A data frame of one service."""
     part = {"service": service, "timestamp": at_ms, "command": "SUBS", "content": items}
     return {"data": [part]}

@@ -70,7 +70,7 @@ class TestFrames:
             ({"data": [{"service": "LEVELONE_EQUITIES"}]}, "bad_content"),
             ({"data": [{"service": "NEWS", "content": []}]}, "unknown_service"),
             ({"data": [{"service": {}, "content": []}]}, "unknown_service"),
-            (data("LEVELONE_EQUITIES", [], "soon"), "bad_time"),  # type: ignore[arg-type]
+            (data("LEVELONE_EQUITIES", [], "soon"), "bad_time"),
             (data("LEVELONE_EQUITIES", [], 1 << 50), "bad_timestamp"),
             ({"notify": [7]}, "bad_notify"),
             ({"notify": [{"heartbeat": "tomorrow"}]}, "bad_time"),
