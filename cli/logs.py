@@ -11,17 +11,17 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from libs.common.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["LogFile", "follow", "last_lines", "render", "show"]
+__all__ = ["LogFile", "last_lines", "read_log", "render", "show"]
 
 LOG_BYTES_MAX = 8 << 20
 LOG_FILES_OLD_MAX = 2
@@ -99,33 +99,62 @@ def _numbered(path: Path, number: int) -> Path:
 
 def last_lines(path: Path, count: int) -> list[str]:
     """Return the last `count` lines of a log, reaching back into rotated files."""
-    lines: deque[str] = deque(maxlen=count)
-    for number in range(LOG_FILES_OLD_MAX, -1, -1):
-        file = _numbered(path, number) if number else path
-        with contextlib.suppress(FileNotFoundError), file.open(errors="replace") as opened:
-            lines.extend(line.rstrip("\n") for line in opened)
-    return list(lines)
+    return list(read_log(path, count, following=False))
 
 
-def follow(path: Path) -> Iterator[str]:
-    """Yield lines as they are written from now on, across rotations, without end."""
-    file = path.open(errors="replace") if path.exists() else None
-    if file is not None:
-        file.seek(0, os.SEEK_END)
-    partial = ""
-    while True:
-        if file is not None:
-            while chunk := file.readline():
-                partial += chunk
-                if partial.endswith("\n"):
-                    yield partial.rstrip("\n")
-                    partial = ""
-        if path.exists() and (file is None or path.stat().st_ino != os.fstat(file.fileno()).st_ino):
-            if file is not None:
-                file.close()
-            file = path.open(errors="replace")
-            continue
-        time.sleep(_POLL_S)
+def read_log(path: Path, count: int, *, following: bool) -> Generator[str, None, None]:
+    """Yield the last `count` lines; if `following`, then every line to come, without end.
+
+    Between the two no line is missed or doubled; rotations are followed.
+    """
+    recent: deque[str] = deque(maxlen=count)
+    for number in range(LOG_FILES_OLD_MAX, 0, -1):
+        with contextlib.suppress(FileNotFoundError), _open(_numbered(path, number)) as older:
+            recent.extend(line.rstrip("\n") for line in older)
+    try:
+        file = _open(path)
+    except FileNotFoundError:
+        yield from recent
+        return
+    with _Followed(path, file) as followed:
+        recent.extend(followed.new_lines())
+        yield from recent
+        while following:
+            yield from followed.new_lines()
+            time.sleep(_POLL_S)
+
+
+class _Followed:
+    """A log file that grows, and is moved away now and then."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self._path = path
+        self._file = file
+        self._partial = ""
+
+    def __enter__(self) -> _Followed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def new_lines(self) -> Iterator[str]:
+        """Yield the lines that were completed since the last call."""
+        yield from self._rest_of_file()
+        with contextlib.suppress(FileNotFoundError):
+            while self._path.stat().st_ino != os.fstat(self._file.fileno()).st_ino:
+                yield from self._rest_of_file()  # written before the file was moved away
+                self._file.close()
+                self._file = _open(self._path)
+                yield from self._rest_of_file()
+
+    def _rest_of_file(self) -> Iterator[str]:
+        *whole, self._partial = (self._partial + self._file.read()).split("\n")
+        yield from whole
+
+
+def _open(path: Path) -> TextIO:
+    return path.open(encoding="utf-8", errors="replace")
 
 
 def render(line: str) -> Text:
@@ -186,8 +215,5 @@ def show(logs: Path, name: str, *, count: int, following: bool, as_json: bool) -
         else:
             screen.print(render(line), soft_wrap=True)
 
-    new = follow(path) if following else iter(())
-    for line in last_lines(path, count):
-        put(line)
-    for line in new:
+    for line in read_log(path, count, following=following):
         put(line)

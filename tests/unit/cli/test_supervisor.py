@@ -60,9 +60,11 @@ def running() -> Supervisor:
     """Return a stack that was announced at time 1."""
     machine = Supervisor(UNITS)
     machine.handle(Elapsed(), 0)
-    for event in (Ready("nats"), Reached("streams"), Reached("schema")):
+    before: list[Event] = [Ready("nats"), Reached("streams"), Reached("schema")]
+    after: list[Event] = [Exited("job", 0), Ready("feed"), Ready("writer")]
+    for event in before:
         machine.handle(event, 0)
-    for event in (Exited("job", 0), Ready("feed"), Ready("writer")):
+    for event in after:
         machine.handle(event, 1)
     assert machine.announced
     return machine
