@@ -494,6 +494,47 @@ class TestFailover:
 
         within(scenario)
 
+    def test_an_idle_partition_finds_an_owner_too(self, within: Within) -> None:
+        """All is acknowledged and nothing comes: the next instance takes over all the same."""
+
+        async def scenario(world: World) -> None:
+            writer = (await world.connect("ingest")).bus
+            await publish_many(writer, "market.0", 5)
+            await writer.append("market.1", b"not ours")
+            for _ in range(2):
+                reader = (await world.connect("indicators")).bus
+                async with asyncio.timeout(DEADLINE_S):
+                    async with reader.lease("MARKET", "indicators-0") as lease:
+                        await lease.reset(4)
+                        messages = await read(lease, 2)
+                        assert [message.seq for message in messages] == [4, 5]
+                        await lease.ack(messages[-1])
+
+        within(scenario)
+
+    def test_an_idle_owner_is_left_alone(self, within: Within) -> None:
+        """A stand-by does not claim a partition that has an owner, however quiet."""
+
+        async def scenario(world: World) -> None:
+            writer = (await world.connect("ingest")).bus
+            first = (await world.connect("indicators")).bus
+            second = (await world.connect("indicators")).bus
+            seqs = await publish_many(writer, "market.0", 5)
+            async with AsyncExitStack() as stack:
+                lease = await stack.enter_async_context(first.lease("MARKET", "indicators-0"))
+                await lease.reset(1)
+                await lease.ack((await read(lease, 5))[-1])
+                entering = asyncio.create_task(_hold(second))
+                assert list(await lease.receive(frames_max=1, wait_s=2.5)) == []
+                assert not entering.done(), "two owners"
+                await writer.publish("market.0", b"new", expected_last_seq=seqs[-1])
+                assert [message.data for message in await read(lease, 1)] == [b"new"]
+            async with asyncio.timeout(DEADLINE_S):
+                _, release = await entering
+            await release()
+
+        within(scenario)
+
     def test_a_dead_owner_is_replaced(self, within: Within) -> None:
         """The connection of the owner breaks without a goodbye: the stand-by takes over."""
 

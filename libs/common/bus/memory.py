@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
-from libs.common.bus import Lease, Message, Stored, StreamState
+from libs.common.bus import Lease, Stored, StreamState
+from libs.common.bus.memory_consumer import MemoryConsumer, MemoryLease, TimeOuts
 from libs.common.bus.memory_stream import MemoryStream, matches
-from libs.common.bus.topology import ACK_PENDING_MAX, ConsumerPlan, Topology
+from libs.common.bus.topology import Topology
 from libs.common.clock import Clock, SystemClock
 from libs.common.codec import FRAME_BYTES_MAX
-from libs.common.errors import BusError, BusUnavailable, Doubt, LeaseLost
+from libs.common.errors import BusError, BusUnavailable, Doubt
 
 __all__ = ["LIVE_MESSAGES_MAX", "LiveMessages", "MemoryBus", "MemoryServer"]
 
@@ -30,79 +31,6 @@ __all__ = ["LIVE_MESSAGES_MAX", "LiveMessages", "MemoryBus", "MemoryServer"]
 LIVE_MESSAGES_MAX = 100_000
 PIN_TIMEOUT_S = 0.02
 ACK_WAIT_S = 0.03
-
-
-class _Consumer:
-    """Who is pinned, what was delivered, what was acknowledged."""
-
-    def __init__(self, plan: ConsumerPlan, stream: MemoryStream, server: MemoryServer) -> None:
-        self.plan = plan
-        self.stream = stream
-        self.pinned: _MemoryLease | None = None
-        self.waiting: deque[_MemoryLease] = deque()
-        self.generation = 0  # counts resets: whoever reads on from before one has a hole
-        self.next_seq = 1
-        self.pending: dict[int, float] = {}  # sequence -> when it is to be delivered again
-        self._server = server
-
-    def reset(self, start_seq: int) -> None:
-        self.generation += 1
-        self.next_seq = start_seq
-        self.pending.clear()
-
-    def deliver(self, count_max: int) -> Sequence[Stored]:
-        room = ACK_PENDING_MAX - len(self.pending)
-        found = self.stream.from_seq(self.plan.subject, self.next_seq, min(count_max, room))
-        redeliver_s = asyncio.get_running_loop().time() + self._server.ack_wait_s
-        for stored in found:
-            self.pending[stored.seq] = redeliver_s
-            self.next_seq = stored.seq + 1
-        return found
-
-    def ack(self, seq: int) -> None:
-        for pending_seq in [each for each in self.pending if each <= seq]:
-            del self.pending[pending_seq]
-
-    def hand_over(self) -> None:
-        """Make what is not acknowledged deliverable again, and free the pin."""
-        if self.pending:
-            self.reset(min(self.pending))
-        self.unpin()
-
-    def unpin(self) -> None:
-        self.pinned = None
-        self.pump()
-
-    def pump(self) -> None:
-        """Wake the owner, or pin a stand-by if there is something to deliver."""
-        if self.pinned is not None:
-            self.pinned.wake()
-            return
-        while self.waiting and self._has_work():
-            lease = self.waiting.popleft()
-            if lease.failure is None:
-                self.pinned = lease
-                self.deliver(1)  # thrown away, as on NATS; the reset brings it back
-                lease.wake()
-                return
-
-    def _has_work(self) -> bool:
-        now_s = asyncio.get_running_loop().time()
-        if any(due_s <= now_s for due_s in self.pending.values()):
-            return True
-        return bool(self.stream.from_seq(self.plan.subject, self.next_seq, 1))
-
-    def owner_vanished(self) -> None:
-        """Notice by time-outs, as the server would: first the pin, then the acknowledgements."""
-        loop = asyncio.get_running_loop()
-        gone = self.pinned
-        loop.call_later(self._server.pin_timeout_s, self._pin_expired, gone)
-        overdue_s = self._server.pin_timeout_s + self._server.ack_wait_s
-        loop.call_later(overdue_s, self.pump)
-
-    def _pin_expired(self, lease: _MemoryLease | None) -> None:
-        if self.pinned is lease:
-            self.unpin()
 
 
 class LiveMessages:
@@ -144,14 +72,13 @@ class MemoryServer:
         pin_timeout_s: float = PIN_TIMEOUT_S,
         ack_wait_s: float = ACK_WAIT_S,
     ) -> None:
-        self.pin_timeout_s = pin_timeout_s
-        self.ack_wait_s = ack_wait_s
+        self._time_outs = TimeOuts(pin_timeout_s, ack_wait_s)
         self.up = True
         self._clock = clock or SystemClock()
         self._metadata = dict(topology.metadata)
         self._plans = {plan.name: plan for plan in topology.streams}
         self._streams: dict[str, MemoryStream] = {}
-        self._consumers: dict[tuple[str, str], _Consumer] = {}
+        self._consumers: dict[tuple[str, str], MemoryConsumer] = {}
         self._consumer_plans = topology.consumers
         self._clients: set[MemoryBus] = set()
         self._subscribers: list[LiveMessages] = []
@@ -203,7 +130,7 @@ class MemoryServer:
         self._streams[name] = stream
         for plan in self._consumer_plans:
             if plan.stream == name:
-                self._consumers[name, plan.name] = _Consumer(plan, stream, self)
+                self._consumers[name, plan.name] = MemoryConsumer(plan, stream, self._time_outs)
 
     def unpin(self, stream: str, consumer: str) -> None:
         """Take a consumer's pin away from its owner, as when the owner had been silent."""
@@ -241,7 +168,7 @@ class MemoryServer:
                 return seq
         raise BusUnavailable(f"nobody answers on {subject}: no such stream")
 
-    def consumer(self, stream: str, name: str) -> _Consumer:
+    def consumer(self, stream: str, name: str) -> MemoryConsumer:
         """Return a consumer; raises BusUnavailable."""
         if (stream, name) not in self._consumers:
             raise BusUnavailable(f"no consumer {name} on {stream}")
@@ -264,7 +191,7 @@ class MemoryBus:
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
         self._gone = False
-        self._leases: set[_MemoryLease] = set()
+        self._leases: set[MemoryLease] = set()
         self._answers_to_lose: deque[bool] = deque()
         self._up = asyncio.Event()
         self.restore_connection()
@@ -368,16 +295,16 @@ class MemoryBus:
             raise Doubt(f"connection lost while waiting for an answer on {subject}")
         return seq
 
-    async def _stand_by(self, stream: str, consumer: str) -> _MemoryLease:
+    async def _stand_by(self, stream: str, consumer: str) -> MemoryLease:
         while True:
             await self._up.wait()
             await asyncio.sleep(0)
             if not self.connected:
                 continue
             try:
-                lease = _MemoryLease(self._server.consumer(stream, consumer), self._leases)
+                lease = MemoryLease(self._server.consumer(stream, consumer), self._leases)
             except BusUnavailable:
-                await asyncio.sleep(self._server.pin_timeout_s)
+                await asyncio.sleep(PIN_TIMEOUT_S)
                 continue
             try:
                 await lease.stand_by()
@@ -388,97 +315,3 @@ class MemoryBus:
                 raise
             else:
                 return lease
-
-
-class _MemoryLease:
-    """One partition held by one client; implements `bus.Lease`."""
-
-    def __init__(self, consumer: _Consumer, held: set[_MemoryLease]) -> None:
-        self.failure: BusError | None = None
-        self._consumer = consumer
-        self._held = held
-        self._wake = asyncio.Event()
-        self._generation: int | None = None
-        held.add(self)
-
-    async def stand_by(self) -> None:
-        """Return when pinned; raises BusUnavailable when the connection is lost."""
-        self._consumer.waiting.append(self)
-        self._consumer.pump()
-        while self._consumer.pinned is not self:
-            await self._wake.wait()
-            self._wake.clear()
-            if self.failure is not None:
-                raise self.failure
-
-    async def reset(self, start_seq: int) -> None:
-        """Deliver from `start_seq` on; see `bus.Lease`."""
-        if start_seq < 1:
-            raise ValueError(f"sequences begin at 1, not at {start_seq}")
-        self._raise_if_over()
-        await asyncio.sleep(0)
-        self._raise_if_over()
-        self._consumer.reset(start_seq)
-        self._generation = self._consumer.generation
-
-    async def receive(self, *, frames_max: int, wait_s: float) -> Sequence[Message]:
-        """Return the next messages in order; see `bus.Lease`."""
-        if self._generation is None:
-            raise RuntimeError("reset the lease before receiving")
-        await asyncio.sleep(0)
-        self._raise_if_over()
-        messages = self._deliver(frames_max)
-        if not messages:
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                return ()
-            self._raise_if_over()
-            messages = self._deliver(frames_max)
-        return messages
-
-    async def ack(self, message: Message) -> None:
-        """Confirm this message and all before it."""
-        if self.failure is None:
-            self._consumer.ack(message.seq)
-
-    def release(self) -> None:
-        """Give the partition back to whoever stands by."""
-        self.failure = self.failure or LeaseLost("released")
-        # Cut off, it cannot say so: the server has to find out.
-        if self in self._held and self._consumer.pinned is self:
-            self._consumer.hand_over()
-        self._held.discard(self)
-
-    def vanish(self, failure: BusError) -> None:
-        """Be cut off from the server, which has not noticed yet."""
-        self._held.discard(self)
-        if self.failure is None:
-            self.failure = failure
-            if self._consumer.pinned is self:
-                self._consumer.owner_vanished()
-        self._wake.set()
-
-    def wake(self) -> None:
-        """Look again: something may have arrived, or the pin is ours."""
-        self._wake.set()
-
-    def _deliver(self, count_max: int) -> list[Message]:
-        consumer = self._consumer
-        return [
-            Message(stored.seq, consumer.plan.subject, stored.data)
-            for stored in consumer.deliver(count_max)
-        ]
-
-    def _raise_if_over(self) -> None:
-        if self.failure is not None:
-            raise self.failure
-        name = self._consumer.plan.name
-        if self._consumer.pinned is not self:
-            self.failure = LeaseLost(f"{name}: another instance is pinned")
-        elif self._generation not in (None, self._consumer.generation):
-            self.failure = LeaseLost(f"{name}: the consumer was reset by another instance")
-        if self.failure is not None:
-            raise self.failure

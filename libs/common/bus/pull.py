@@ -5,7 +5,9 @@ one client at a time and names it by a pin, which it takes back when that client
 anything for the consumer's priority time-out. A lease goes through three phases:
 
 - STANDBY: a pull without a pin waits until the server hands over a first message. It carries the
-  pin and is thrown away: where reading begins is the caller's business.
+  pin and is thrown away: where reading begins is the caller's business. The server pins nobody
+  while there is nothing to deliver, so a stand-by that finds an idle partition without an owner
+  makes its last message deliverable again.
 - PINNED: the pin is renewed, nothing is read. The caller loads its state.
 - READING: after `reset`, pulls carry the pin. The prefetch asks for the next batch while the
   last one is being worked on, and is bounded in messages and bytes.
@@ -25,7 +27,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from nats.aio.msg import Msg
@@ -58,11 +60,12 @@ _RENEW_EXPIRES_NS = 100_000_000
 # because a stalled loop ticks once, however long it stalled, and then reads what waited meanwhile.
 _TICK_S = 0.5
 _QUIET_TICKS_MAX = 5
-_RESET_TIMEOUT_S = 5.0
+_ASK_TIMEOUT_S = 5.0
 
 _ACK = b"+ACK"
 _ACK_PREFIX = "$JS.ACK."
 _PIN_HEADER = "Nats-Pin-Id"
+_SEQUENCE_HEADER = "Nats-Sequence"
 _PENDING_HEADER = "Nats-Pending-Messages"
 _LAST_CONSUMER_HEADER = "Nats-Last-Consumer"
 _DESCRIPTION_HEADER = "Description"
@@ -229,18 +232,38 @@ class PullLease:
                 self._end(BusUnavailable(f"{self._consumer}: silent for {quiet_s} s"))
                 return
             try:
-                await self._renew()
+                if self._phase is _Phase.STANDBY:
+                    await self._claim_if_idle()
+                else:
+                    await self._renew()
             except BusUnavailable as error:
                 self._end(error)
 
     async def _renew(self) -> None:
         pulled, self._pulled = self._pulled, False
-        if self._phase is _Phase.STANDBY or pulled or not self._inbox:
+        if pulled or not self._inbox:
             return
         if self._phase is _Phase.READING:
             await self._prefetch()
         if not self._pulled:
             await self._renew_pin()
+
+    async def _claim_if_idle(self) -> None:
+        """Ask for redelivery of the last message if nobody is pinned and nothing is to come.
+
+        Two stand-bys may do it at once; the worst of it is that the one that was pinned first
+        finds a hole and begins anew.
+        """
+        info = await self._ask(f"CONSUMER.INFO.{self._stream}.{self._consumer}", None)
+        groups = info.get("priority_groups") or []
+        idle = info.get("num_pending") == 0 and info.get("num_ack_pending") == 0
+        if not idle or any(group.get("pinned_client_id") for group in groups):
+            return
+        subject = info["config"]["filter_subject"]
+        last = await self._request(f"$JS.API.DIRECT.GET.{self._stream}.{subject}", b"")
+        seq = (last.headers or {}).get(_SEQUENCE_HEADER)
+        if seq is not None and self._phase is _Phase.STANDBY:
+            await self._reset_consumer(int(seq))
 
     # -- arrivals ---------------------------------------------------------------------------------
 
@@ -324,16 +347,22 @@ class PullLease:
             await self._link.unsubscribe(subscription)
 
     async def _reset_consumer(self, start_seq: int) -> None:
-        subject = f"$JS.API.CONSUMER.RESET.{self._stream}.{self._consumer}"
-        try:
-            answer = await self._link.request(
-                subject, msgspec.json.encode({"seq": start_seq}), timeout_s=_RESET_TIMEOUT_S
-            )
-        except Doubt as error:
-            raise BusUnavailable(str(error)) from error
-        refusal = msgspec.json.decode(answer.data).get("error")
+        subject = f"CONSUMER.RESET.{self._stream}.{self._consumer}"
+        refusal = (await self._ask(subject, {"seq": start_seq})).get("error")
         if refusal is not None:
             raise BusUnavailable(f"{self._consumer} cannot be reset: {refusal['description']}")
+
+    async def _ask(self, subject: str, request: object) -> dict[str, Any]:
+        """Ask the server's JSON API; raises BusUnavailable, also when no answer comes."""
+        data = b"" if request is None else msgspec.json.encode(request)
+        answer = await self._request(f"$JS.API.{subject}", data)
+        return msgspec.json.decode(answer.data, type=dict[str, Any])
+
+    async def _request(self, subject: str, data: bytes) -> Msg:
+        try:
+            return await self._link.request(subject, data, timeout_s=_ASK_TIMEOUT_S)
+        except Doubt as error:
+            raise BusUnavailable(str(error)) from error
 
     async def _hand_over(self) -> None:
         """Make what is not acknowledged deliverable again, and give the pin back.
