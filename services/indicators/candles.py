@@ -23,13 +23,13 @@ from services.indicators.days import Anchor, anchor_at
 from services.indicators.exact import rounded
 from services.indicators.settings import Definition
 
-__all__ = ["CLOSE_GRACE_MS", "SMA_PERIOD", "Book", "Bucket", "Series", "ignore"]
+__all__ = ["CLOSE_GRACE_MS", "OPENINGS_MAX", "SMA_PERIOD", "Book", "Bucket", "Series", "ignore"]
 
 CLOSE_GRACE_MS = 15_000
 SMA_PERIOD = 9
 
 _MINUTE_MS = 60_000
-_OPENINGS_MAX = 3  # days whose opening averages are kept, if they are carried over
+OPENINGS_MAX = 3  # days whose opening averages are kept, if they are carried over
 
 
 def ignore(_: str) -> None:
@@ -256,5 +256,5 @@ class Book:
 
     def _remember_opening(self, day_ms: int, averages: list[Any]) -> None:
         self.openings[day_ms] = averages
-        while len(self.openings) > _OPENINGS_MAX:
+        while len(self.openings) > OPENINGS_MAX:
             del self.openings[min(self.openings)]

@@ -36,7 +36,7 @@ from services.indicators.settings import Definition
 from services.indicators.ticks import Ticks
 from services.indicators.withheld import Withheld
 
-__all__ = ["ANOMALIES", "Operator", "Ticker"]
+__all__ = ["ANOMALIES", "ROUNDS_MAX", "Operator", "Ticker"]
 
 # What the input should not hold, and what is done about it; `report` gets these names.
 ANOMALIES = (
@@ -50,7 +50,7 @@ ANOMALIES = (
 
 _STATE_VERSION = 1
 _MINUTE_MS = 60_000
-_ROUNDS_MAX = 64  # days of a ticker whose corrections are counted; price history reaches less far
+ROUNDS_MAX = 64  # days of a ticker whose corrections are counted; price history reaches less far
 
 
 class Ticker:
@@ -67,7 +67,7 @@ class Ticker:
     def next_round(self, day_ms: int) -> int:
         """Count a correction of a day, from 1."""
         number = self.rounds[day_ms] = self.rounds.get(day_ms, 0) + 1
-        while len(self.rounds) > _ROUNDS_MAX:
+        while len(self.rounds) > ROUNDS_MAX:
             del self.rounds[min(self.rounds)]
         return number
 

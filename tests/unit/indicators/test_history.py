@@ -6,8 +6,9 @@ import datetime as dt
 from collections.abc import Iterable
 
 from libs.common.events import Bar, Candle, Clock, Correction, Event, GapState, History
-from services.indicators.candles import CLOSE_GRACE_MS
-from services.indicators.core import Operator
+from services.indicators.candles import CLOSE_GRACE_MS, OPENINGS_MAX
+from services.indicators.core import ROUNDS_MAX, Operator
+from services.indicators.settings import Definition
 from services.indicators.withheld import PATIENCE_MS, WITHHELD_BARS_MAX
 from tests.markets import (
     FULL_DAY,
@@ -319,3 +320,15 @@ def test_what_waits_is_bounded() -> None:
     state = operator.ticker("QQQ")
     assert state is not None
     assert len(state.withheld.snapshot()[0]) <= 16
+
+
+def test_what_is_kept_of_past_days_is_bounded() -> None:
+    """After eighty days, few of them are counted and fewer have their opening averages kept."""
+    operator = Operator(Definition(sma_continuous=True))
+    run(operator, [history(FULL_DAY + dt.timedelta(days=n), []) for n in range(80)])
+    state = operator.ticker("QQQ")
+    assert state is not None
+    assert sorted(state.rounds) == [
+        day_ms(FULL_DAY + dt.timedelta(days=n)) for n in range(80 - ROUNDS_MAX, 80)
+    ]
+    assert len(state.book.openings) == OPENINGS_MAX
