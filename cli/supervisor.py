@@ -298,8 +298,14 @@ class Supervisor:
                 yield self._terminate(name, now_s)
 
     def _complete(self) -> bool:
+        """Tell whether everything has come up.
+
+        A unit that was ready and says now that it is not counts: under load, one of many is always
+        catching up, and the stack would never be announced.
+        """
         return all(
-            unit.name in self._reached if unit.job else self._of[unit.name].state is State.RUNNING
+            unit.name in self._reached
+            and (unit.job or self._of[unit.name].state in (State.RUNNING, State.UNREADY))
             for unit in self.units
         )
 
