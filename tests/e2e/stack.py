@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -24,12 +25,14 @@ _GONE_WITHIN_S = 40
 
 
 class Stack:
-    """One `kite up`; use it as a context manager, so that nothing is left behind."""
+    """One `kite up`; a context manager, so that nothing is left behind."""
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, **settings: str) -> None:
         self.home = home
+        self._settings = settings
         self._options = options
         self._process: subprocess.Popen[str] | None = None
+        self._readers: list[threading.Thread] = []
         self.output: list[str] = []
         self.complaints: list[str] = []
 
@@ -51,7 +54,9 @@ class Stack:
         )
         self._process = process
         for stream, lines in ((process.stdout, self.output), (process.stderr, self.complaints)):
-            threading.Thread(target=_collect, args=(stream, lines), daemon=True).start()
+            reader = threading.Thread(target=_collect, args=(stream, lines), daemon=True)
+            reader.start()
+            self._readers.append(reader)
         eventually(
             lambda: self._is_ready() or process.poll() is not None,
             _READY_WITHIN_S,
@@ -63,6 +68,12 @@ class Stack:
         """Return what `kite status --json` says."""
         answer: dict[str, Any] = json.loads(self.kite("status", "--json").stdout)
         return answer
+
+    @functools.cached_property
+    def postgres(self) -> str:
+        """Where the database is, with credentials that may read everything."""
+        dsn: str = self.status()["postgres"]
+        return dsn
 
     def pid(self, service: str) -> int:
         """Return a service's process id."""
@@ -110,8 +121,14 @@ class Stack:
         self._end()
 
     def _end(self) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None:
             return
+        if self._process.poll() is None:
+            self._stop_or_kill()
+        for reader in self._readers:
+            reader.join(_GONE_WITHIN_S)
+
+    def _stop_or_kill(self) -> None:
         family = self.processes()
         try:
             self.stop()
@@ -127,9 +144,10 @@ class Stack:
         return [sys.executable, "-m", "cli", *arguments]
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"KITE_HOME": str(self.home), "PYTHONPATH": str(REPOSITORY)}
+        own = {"KITE_HOME": str(self.home), "PYTHONPATH": str(REPOSITORY)}
+        return os.environ | own | self._settings
 
 
 def _collect(stream: Any, lines: list[str]) -> None:
-    for line in stream:
-        lines.append(line.rstrip("\n"))
+    with stream:
+        lines.extend(line.rstrip("\n") for line in stream)
