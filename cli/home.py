@@ -150,11 +150,6 @@ class Home:
         except (OSError, ValueError):
             return None
 
-    def store(self, source: StoreSource, csv: Path | None = None, csv_sha256: str = "") -> Store:
-        """Return the store of a source; every CSV file, in every version, has one of its own."""
-        path = self.root / source
-        return Store(path / f"{csv.stem}-{csv_sha256[:8]}" if csv else path)
-
 
 def _try_lock(descriptor: int) -> bool:
     """Lock for this process; a moment's patience, because `status` locks to find out, too."""
@@ -178,11 +173,6 @@ class Store:
     def identity_file(self) -> Path:
         """Says what the store was made for."""
         return self.root / "store.json"
-
-    @property
-    def token_file(self) -> Path:
-        """The Schwab token, in schwab-py's format."""
-        return self.root / "schwab-token.json"
 
     def clear(self) -> None:
         """Delete everything in the store."""

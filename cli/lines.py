@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from rich.text import Text
 
+from cli.output import printable
 from libs.common import codec
 from libs.common.calendar import NEW_YORK
 from libs.common.errors import SchemaError
@@ -22,6 +23,7 @@ from libs.common.events import Frame
 __all__ = ["json_line", "lines"]
 
 _TEXT_CHARS_MAX = 400
+_TS_MS_MAX = 4_102_444_800_000  # the year 2100
 _UP, _DOWN = "green", "red"
 # Fields that every event of a frame repeats, or that the line shows elsewhere.
 _PLACED = frozenset({"ticker", "ts_ms", "epoch", "seq", "index"})
@@ -52,7 +54,7 @@ def lines(subject: str, data: bytes) -> Iterator[Text]:
         for event in decoded.events:
             yield _generic(head, type(event).__name__, _fields(event))
     elif not isinstance(decoded, dict):
-        yield Text.assemble((f"{subject}  ", "dim"), str(decoded)[:_TEXT_CHARS_MAX])
+        yield Text.assemble((f"{subject}  ", "dim"), printable(str(decoded)[:_TEXT_CHARS_MAX]))
     elif subject.startswith("live.tick."):
         yield _tick(decoded)
     elif subject.startswith("live.candle."):
@@ -154,19 +156,16 @@ def _generic(head: str, kind: str, fields: Mapping[str, Any]) -> Text:
 def _line(
     ts_ms: object, label: str, style: str, ticker: object, parts: list[tuple[str, str, str]]
 ) -> Text:
-    text = Text.assemble((f"{_time(ts_ms)}  ", "dim"), (f"{label:<10}", style))
-    text.append(f" {ticker or '':<6}", style="bold")
+    text = Text.assemble((f"{_time(ts_ms)}  ", "dim"), (f"{printable(label):<10}", style))
+    text.append(f" {printable(str(ticker or '')):<6}", style="bold")
     for name, value, part_style in parts:
-        if name:
-            text.append(f"  {name} ", style="dim")
-        else:
-            text.append(" ")
-        text.append(value, style=part_style)
+        text.append(f"  {printable(name)} " if name else " ", style="dim")
+        text.append(printable(value), style=part_style)
     return text
 
 
 def _time(ts_ms: object) -> str:
-    if not isinstance(ts_ms, int):
+    if not isinstance(ts_ms, int) or not 0 <= ts_ms <= _TS_MS_MAX:
         return " " * 12
     return datetime.fromtimestamp(ts_ms / 1000, NEW_YORK).strftime("%H:%M:%S.%f")[:-3]
 

@@ -161,21 +161,21 @@ def render(line: str) -> Text:
     """Make one log line readable: time, level, event, then the rest; other lines stay as is."""
     from rich.text import Text
 
-    from cli.output import LEVEL_STYLES
+    from cli.output import LEVEL_STYLES, printable
 
     record = _record(line)
     if record is None:
-        return Text(line, style="dim")
+        return Text(printable(line), style="dim")
     level = str(record.get("level", "info"))
     text = Text(f"{_local_time(str(record.get('timestamp', '')))} ", style="dim")
-    text.append(f"{level:<8}", style=LEVEL_STYLES.get(level, ""))
-    text.append(str(record.get("event", "")), style="bold")
+    text.append(f"{printable(level):<8}", style=LEVEL_STYLES.get(level, ""))
+    text.append(printable(str(record.get("event", ""))), style="bold")
     for key, value in record.items():
         if key not in _COLUMNS:
-            text.append(f"  {key}=", style="dim")
-            text.append(value if isinstance(value, str) else json.dumps(value))
-    if "exception" in record:
-        text.append(f"\n{record['exception']}", style="red")
+            text.append(f"  {printable(key)}=", style="dim")
+            text.append(printable(value) if isinstance(value, str) else json.dumps(value))
+    for detail in str(record.get("exception", "")).splitlines():
+        text.append(f"\n{printable(detail)}", style="red")
     return text
 
 

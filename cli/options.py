@@ -15,7 +15,15 @@ from typing import TypeVar
 from libs.common.errors import SettingsError
 from libs.common.settings import StoreSource
 
-__all__ = ["DEMO_TICKERS", "Market", "UpOptions", "parse_tickers", "resolve"]
+__all__ = [
+    "DEMO_TICKERS",
+    "TOKEN_FILE_NAME",
+    "Market",
+    "UpOptions",
+    "parse_tickers",
+    "resolve",
+    "schwab_token_file",
+]
 
 # A lively page: three funds and a stock, of which the simulator knows typical price and volume.
 DEMO_TICKERS = ("QQQ", "SPY", "IWM", "AAPL")
@@ -23,6 +31,7 @@ SCHWAB_TICKERS = ("QQQ",)
 TICKERS_MAX = 300
 PARTITIONS_MAX = 64
 SPEED_MAX = 10_000
+TOKEN_FILE_NAME = "schwab-token.json"  # noqa: S105 - the name of the file, not what is in it
 CSV_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 _T = TypeVar("_T")
 _TICKER = re.compile(r"[$A-Z0-9][A-Z0-9./^-]{0,14}")
@@ -73,7 +82,7 @@ def resolve(options: UpOptions, environ: Mapping[str, str]) -> Market:
     if options.csv:
         files = _collect(problems, lambda: _csv_files(options.csv, chosen))
     if options.schwab:
-        problems += _missing_credentials(environ)
+        problems += _missing_credentials(options.home, environ)
     if problems:
         raise SettingsError(problems)
     if options.schwab:
@@ -183,7 +192,19 @@ def _digest(files: tuple[tuple[str, Path], ...]) -> str:
     return digest.hexdigest()
 
 
-def _missing_credentials(environ: Mapping[str, str]) -> Iterator[str]:
+def _missing_credentials(home: Path, environ: Mapping[str, str]) -> Iterator[str]:
     for name in ("KITE_SCHWAB_APP_KEY", "KITE_SCHWAB_APP_SECRET"):
         if not environ.get(name):
             yield f"{name}: not set; it is in the app's details on developer.schwab.com"
+    token = schwab_token_file(home, environ)
+    if not token.is_file():
+        yield (
+            f"there is no token file {token}: log in with schwab-py's client_from_manual_flow, "
+            "and put the file that it writes there or name it in KITE_SCHWAB_TOKEN_FILE"
+        )
+
+
+def schwab_token_file(home: Path, environ: Mapping[str, str]) -> Path:
+    """Return where the account's token is: the file that was named, or its place in the store."""
+    named = environ.get("KITE_SCHWAB_TOKEN_FILE")
+    return Path(named) if named else home / "schwab" / TOKEN_FILE_NAME

@@ -6,15 +6,14 @@ only on a terminal; `NO_COLOR` is respected. rich is imported when something is 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["LEVEL_STYLES", "STATE_STYLES", "console", "duration", "fail", "size", "table"]
+__all__ = ["LEVEL_STYLES", "STATE_STYLES", "console", "duration", "printable", "size", "table"]
 
 STATE_STYLES = {
     "waiting": "dim",
@@ -55,11 +54,9 @@ def table(*columns: str, right: Sequence[str] = ()) -> Table:
     return made
 
 
-def fail(lines: Sequence[str], code: int) -> NoReturn:
-    """Say what went wrong, one line each, and exit."""
-    for line in lines:
-        print(f"kite: {line}", file=sys.stderr)
-    sys.exit(code)
+def printable(text: str) -> str:
+    """Replace what a terminal would obey: nobody's data may move the cursor or forge a line."""
+    return "".join(character if character.isprintable() else "·" for character in text)
 
 
 def duration(seconds: float) -> str:

@@ -18,10 +18,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cli.home import Home, Store
 from cli.milestones import BOOTSTRAP, CALLBACK, LOGIN, SCHEMA, STREAMS
-from cli.options import Market, UpOptions
+from cli.options import TOKEN_FILE_NAME, Market, UpOptions, schwab_token_file
 from cli.ports import NATS_PORT, POSTGRES_PORT, Ports
 from cli.processes import Program
 from cli.programs import JobProgram, ServerProgram, ServiceProgram
@@ -54,6 +55,7 @@ Environment = dict[str, str]
 class Stack:
     """All units of one `up`, in the order in which they are shown, and where to reach them."""
 
+    home: Home
     market: Market
     store: Store
     partitions: int
@@ -90,6 +92,7 @@ def build(home: Home, store: Store, market: Market, options: UpOptions, ports: P
     """Describe every process and start none; raises SettingsError when a named port is taken."""
     identity = store.identity()
     stack = Stack(
+        home,
         market,
         store,
         partitions=identity.partitions if identity else 1,
@@ -100,14 +103,14 @@ def build(home: Home, store: Store, market: Market, options: UpOptions, ports: P
         ),
         simulator_port=None if market.source == "schwab" else ports.free(),
     )
-    _add_servers(stack, home)
+    _add_servers(stack)
     _add_simulator(stack, options.speed, ports)
     _add_services(stack, ports)
     return stack
 
 
-def _add_servers(stack: Stack, home: Home) -> None:
-    root, runtime = stack.store.root, home.runtime
+def _add_servers(stack: Stack) -> None:
+    root, runtime = stack.store.root, stack.home.runtime
     nats = NatsServer(root, partitions=stack.partitions, port=stack.nats_port, runtime=runtime)
     postgres = PostgresServer(root, port=stack.postgres_port, runtime=runtime)
     for server in (nats, postgres):
@@ -188,16 +191,22 @@ def _schwab(stack: Stack) -> Environment:
     environment = {
         "KITE_TICKERS": ",".join(stack.market.tickers),
         "KITE_INGEST_DATA_DIR": str(stack.store.root / "ingest"),
-        "KITE_SCHWAB_TOKEN_FILE": str(stack.store.token_file),
+        "KITE_SCHWAB_TOKEN_FILE": str(_token_file(stack)),
     }
     if stack.simulator_port is None:
-        names = ("KITE_SCHWAB_APP_KEY", "KITE_SCHWAB_APP_SECRET", "KITE_SCHWAB_TOKEN_FILE")
-        return environment | {name: os.environ[name] for name in names if os.environ.get(name)}
+        names = ("KITE_SCHWAB_APP_KEY", "KITE_SCHWAB_APP_SECRET")
+        return environment | {name: os.environ[name] for name in names}
     return environment | {
         "KITE_SCHWAB_APP_KEY": _SIMULATED_APP_KEY,
         "KITE_SCHWAB_APP_SECRET": _SIMULATED_APP_SECRET,
         "KITE_SCHWAB_BASE_URL": stack.schwab_url,
     }
+
+
+def _token_file(stack: Stack) -> Path:
+    if stack.simulator_port is None:
+        return schwab_token_file(stack.home.root, os.environ)
+    return stack.store.root / TOKEN_FILE_NAME
 
 
 def _bootstrap(stack: Stack) -> Environment:

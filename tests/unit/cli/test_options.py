@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,9 +18,9 @@ HEADER = "timestamp,open,high,low,close,volume\n"
 ROW = "2023-11-24 14:30:00,61.9,61.95,61.9,61.93,1200\n"
 
 
-def options(**given: object) -> UpOptions:
+def options(**given: Any) -> UpOptions:
     """Return options with what matters to a test."""
-    return UpOptions(home=Path("unused"), **given)  # type: ignore[arg-type]
+    return replace(UpOptions(home=Path("unused")), **given)
 
 
 def problems(wanted: UpOptions, environ: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -68,13 +70,23 @@ class TestMarket:
         """For files whose name says something else."""
         assert resolve(options(csv=(bars,), tickers="ABC"), {}).tickers == ("ABC",)
 
-    def test_the_account_needs_its_keys(self) -> None:
-        """Both names are said, and where to find them; values are not asked for."""
-        lines = problems(options(schwab=True))
-        assert [line.split(":")[0] for line in lines] == [
-            "KITE_SCHWAB_APP_KEY",
-            "KITE_SCHWAB_APP_SECRET",
-        ]
+    def test_the_account_needs_its_keys_and_a_token(self) -> None:
+        """All that is missing is said at once, and where it comes from."""
+        key, secret, token = problems(options(schwab=True))
+        assert key.startswith("KITE_SCHWAB_APP_KEY: not set")
+        assert secret.startswith("KITE_SCHWAB_APP_SECRET: not set")
+        assert "unused/schwab/schwab-token.json" in token
+
+    def test_the_account_with_all_of_them_is_a_market(self, tmp_path: Path) -> None:
+        """The token may lie anywhere."""
+        token = tmp_path / "token.json"
+        token.write_text("{}")
+        environ = {
+            "KITE_SCHWAB_APP_KEY": "key",
+            "KITE_SCHWAB_APP_SECRET": "secret",
+            "KITE_SCHWAB_TOKEN_FILE": str(token),
+        }
+        assert resolve(options(schwab=True), environ) == Market("schwab", ("QQQ",))
 
 
 class TestMistakes:

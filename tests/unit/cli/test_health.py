@@ -1,0 +1,60 @@
+"""How the answers of the database are judged."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from cli.health import TickerHealth, check_database
+
+GOOD = TickerHealth("QQQ", "healthy", 1.5, 250, 0.0, True)
+
+
+def verdicts(
+    *answers: TickerHealth, reported: bool = True, young: bool = False
+) -> dict[str, bool | None]:
+    """Return each check's verdict."""
+    checks = check_database(list(answers), reported=reported, young=young)
+    return {check.name: check.ok for check in checks}
+
+
+def changed(**fields: object) -> TickerHealth:
+    """Return the good answer with other values."""
+    return msgspec.structs.replace(GOOD, **fields)
+
+
+def test_fresh_ticks_are_healthy() -> None:
+    """All three checks pass."""
+    assert verdicts(GOOD) == {"freshness": True, "rows": True, "errors": True}
+
+
+@pytest.mark.parametrize(
+    ("answer", "failing"),
+    [
+        (changed(freshness_s=60.5), "freshness"),
+        (changed(freshness_s=None), "freshness"),
+        (changed(recent_rows=0), "rows"),
+        (changed(error_rate=0.051), "errors"),
+    ],
+)
+def test_each_fault_fails_its_check(answer: TickerHealth, failing: str) -> None:
+    """And no other."""
+    found = verdicts(answer)
+    assert [name for name, ok in found.items() if not ok] == [failing]
+
+
+def test_one_quiet_ticker_does_not_spoil_the_feed() -> None:
+    """A thinly traded one may be silent for minutes."""
+    assert verdicts(changed(ticker="FXY", freshness_s=300.0, recent_rows=0), GOOD)["freshness"]
+
+
+def test_a_closed_market_is_healthy() -> None:
+    """Old data is right then; errors still count."""
+    closed = changed(market_open=False, freshness_s=40_000.0, recent_rows=0)
+    assert verdicts(closed) == {"freshness": True, "errors": True}
+
+
+def test_without_reports_nobody_knows_the_time() -> None:
+    """Too early to tell just after the start, a failure later."""
+    assert verdicts(GOOD, reported=False, young=True) == {"reports": None}
+    assert verdicts(GOOD, reported=False) == {"reports": False}
