@@ -96,6 +96,7 @@ class Link:
         self._requests = 0
         self._lost = asyncio.Event()
         self._closing = False
+        self.lost_reason = "connection lost"
         self._on_lost: set[Callable[[str], None]] = set()
 
     @classmethod
@@ -260,12 +261,13 @@ class Link:
 
     async def _on_disconnected(self) -> None:
         last_error = self._client.last_error
-        self._lose(_reason(last_error) if last_error is not None else "connection lost")
+        self._lose(_reason(last_error) if last_error is not None else self.lost_reason)
 
     def _lose(self, reason: str) -> None:
         if self._lost.is_set():
             return
         self._lost.set()
+        self.lost_reason = reason
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(
@@ -275,8 +277,9 @@ class Link:
             on_lost(reason)
 
     def _report(self, error: Exception) -> None:
-        """Count and log what the library reports on the side; the end of a link is no error."""
-        if self._closing or isinstance(error, nats.errors.UnexpectedEOF):
+        """Count and log what the library reports on the side; the end of the link is no error."""
+        if self._closing or isinstance(error, (OSError, nats.errors.UnexpectedEOF)):
+            self.lost_reason = _reason(error)
             return
         self._hooks.error(type(error).__name__)
         get_logger().warning("bus.error", error=_reason(error))

@@ -260,7 +260,9 @@ class NatsBus:
             await self._link.wait_lost()
             self._up.clear()
             self._hooks.connection(up=False)
-            get_logger().warning("bus.disconnected", server=self._address.server)
+            get_logger().warning(
+                "bus.disconnected", server=self._address.server, reason=self._link.lost_reason
+            )
             await self._link.close()
             await self._reconnect()
             get_logger().info("bus.reconnected", server=self._address.server)
