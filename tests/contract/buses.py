@@ -24,8 +24,23 @@ from tests.proxy import Proxy
 from tests.servers import Running
 from tests.waiting import eventually_async
 
-__all__ = ["Client", "MemoryWorld", "NatsWorld", "Scenario", "World"]
+__all__ = [
+    "BUSES",
+    "DEADLINE_S",
+    "PARTITIONS",
+    "PLAN",
+    "Client",
+    "MemoryWorld",
+    "NatsWorld",
+    "Scenario",
+    "Within",
+    "World",
+    "publish_many",
+]
 
+BUSES = ("memory", "nats")
+PARTITIONS = 2
+PLAN = topology.plan(PARTITIONS, "demo")
 # How long a failover may take at most, with a slow machine in mind.
 DEADLINE_S = 20.0
 
@@ -82,6 +97,17 @@ class World(Protocol):
 
 
 Scenario = Callable[[World], Awaitable[None]]
+# Runs a scenario in a fresh world, by default one of PLAN.
+Within = Callable[..., None]
+
+
+async def publish_many(bus: Bus, subject: str, count: int, expected: int = 0) -> list[int]:
+    """Publish `count` numbered messages, return their sequences."""
+    seqs = []
+    for number in range(count):
+        expected = await bus.publish(subject, b"%d" % number, expected_last_seq=expected)
+        seqs.append(expected)
+    return seqs
 
 
 # -- in memory -------------------------------------------------------------------------------------
@@ -209,14 +235,18 @@ class NatsWorld:
     async def open(
         cls, plan: topology.Topology, server: NatsServer, running: Running | None = None
     ) -> AsyncIterator[NatsWorld]:
-        """Make the streams; `running` is needed to restart the server."""
+        """Make the streams on an emptied server; `running` is needed to restart it."""
+        admin = await nats_py.connect(
+            server.url("admin"),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.05,
+            error_cb=_ignore,
+        )
+        for stream in await admin.jetstream().streams_info():
+            await admin.jetstream().delete_stream(str(stream.config.name))
         maker = await nats.connect(server.url("admin"), name="init")
         await topology.apply(maker, plan)
         await maker.close()
-        admin = await nats_py.connect(
-            server.url("admin"), max_reconnect_attempts=-1, reconnect_time_wait=0.05,
-            error_cb=_ignore,
-        )  # fmt: skip
         world = cls(server, admin, running)
         try:
             yield world
@@ -269,11 +299,6 @@ class NatsWorld:
             yield take
         finally:
             await outsider.close()
-
-    async def clear(self) -> None:
-        """Delete every stream, so that the next world on this server begins empty."""
-        for stream in await self._admin.jetstream().streams_info():
-            await self._admin.jetstream().delete_stream(str(stream.config.name))
 
     async def _api(self, subject: str, request: object = None) -> dict[str, Any]:
         data = b"" if request is None else msgspec.json.encode(request)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 
@@ -18,14 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cli.servers.nats import NatsServer
-from libs.common.bus import Bus, Lease, Message, topology
+from libs.common.bus import Bus, Lease, Message
 from libs.common.bus.memory import MemoryBus
 from libs.common.errors import BusError, Fenced
-from tests.contract.buses import DEADLINE_S, Client, MemoryWorld, NatsWorld, World
-from tests.servers import Running, temporary_home
+from tests.contract.buses import DEADLINE_S, PLAN, Client, MemoryWorld, NatsWorld, World
+from tests.servers import Running
 from tests.waiting import eventually_async
 
-PLAN = topology.plan(2, "demo")
 SUBJECTS = ("market.0", "market.1")
 READ_SUBJECT = SUBJECTS[0]
 
@@ -165,13 +163,12 @@ def test_the_bus_in_memory_agrees_with_the_model(calls: list[tuple[str, object]]
     asyncio.run(main())
 
 
-def test_the_bus_on_nats_agrees_with_the_model(fresh_nats: NatsServer) -> None:
+def test_the_bus_on_nats_agrees_with_the_model(nats_server: NatsServer) -> None:
     """Every sequence of calls gives what the model gives."""
 
     async def main(calls: list[tuple[str, object]]) -> None:
-        async with NatsWorld.open(PLAN, fresh_nats) as world:
+        async with NatsWorld.open(PLAN, nats_server) as world:
             await agree(world, calls)
-            await world.clear()
 
     @given(st.lists(CALLS, min_size=10, max_size=30))
     @settings(max_examples=20)
@@ -318,22 +315,13 @@ def test_nothing_is_lost_or_doubled_in_memory(faults: list[str], rng: random.Ran
     asyncio.run(main())
 
 
-@pytest.fixture
-def own_server() -> Iterator[Running]:
-    """A nats-server that the test may kill."""
-    with temporary_home() as home:
-        server = NatsServer(home, partitions=2)
-        with Running(server, home / "nats.log") as running:
-            yield running
-
-
-def test_nothing_is_lost_or_doubled_on_nats(own_server: Running) -> None:
+def test_nothing_is_lost_or_doubled_on_nats(own_nats_server: Running) -> None:
     """Broken connections, lost pins, rewinds and kill -9 of the server, one after the other."""
     faults = ["unpin", "drop", "rewind", "restart", "drop", "unpin", "restart"]
 
     async def main() -> None:
-        assert isinstance(own_server.server, NatsServer)
-        async with NatsWorld.open(PLAN, own_server.server, own_server) as world:
+        assert isinstance(own_nats_server.server, NatsServer)
+        async with NatsWorld.open(PLAN, own_nats_server.server, own_nats_server) as world:
             assert await survive(world, 3_000, faults, random.Random(7)) >= 2
 
     asyncio.run(main())
