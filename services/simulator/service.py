@@ -94,8 +94,8 @@ async def _watch(app: web.Application, stop: asyncio.Event) -> None:
     broker, hub = app[rest.SIMULATION], app[wire.HUB]
     for turn in itertools.count():
         hub.observe()
-        if broker.clock.started and turn % _SAVE_EVERY == 0:
-            broker.save_clock()
+        if turn % _SAVE_EVERY == 0:
+            broker.keep_clock()
         try:
             async with asyncio.timeout(_OBSERVE_S):
                 await stop.wait()

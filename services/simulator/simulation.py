@@ -12,6 +12,7 @@ import msgspec
 
 from libs.common import calendar
 from libs.common.clock import Clock
+from libs.common.errors import SettingsError
 from services.simulator import clock_file, csv_bars
 from services.simulator.chart_feed import ChartFeed
 from services.simulator.faults import FaultPlan
@@ -43,6 +44,7 @@ class Simulation:
     services: dict[str, Service]
     rules: Rules
     faults: FaultPlan
+    log: Any
 
     def now_ms(self) -> int:
         """Return virtual time."""
@@ -72,18 +74,28 @@ class Simulation:
         )
 
     def save_clock(self) -> None:
-        """Write the clock's line and a sign of life."""
-        _save(self.settings, self.clock.anchor, self.wall.now_ms())
+        """Write the clock's line and a sign of life (OSError)."""
+        if self.settings.sim_clock_file:
+            alive = msgspec.structs.replace(self.clock.anchor, alive_wall_ms=self.wall.now_ms())
+            clock_file.save(Path(self.settings.sim_clock_file), alive)
+
+    def keep_clock(self) -> None:
+        """Write it if that can be done; a full disk is no reason for time to stop."""
+        try:
+            self.save_clock()
+        except OSError as error:
+            self.log.warning("clock.not_saved", error=str(error))
 
 
 def build(settings: Settings, wall: Clock, log: Any) -> Simulation:
     """Wire a simulation from its settings; raises SettingsError for files that cannot be used."""
     market = _market(settings, log)
-    return Simulation(
+    made = Simulation(
         settings=settings,
         market=market,
         wall=wall,
         clock=_clock(settings, market, wall),
+        log=log,
         oauth=OAuth(_oauth_rules(settings), settings.sim_seed),
         limiter=RateLimiter(settings.sim_requests_per_minute),
         identity=_identity(settings.sim_seed),
@@ -95,6 +107,15 @@ def build(settings: Settings, wall: Clock, log: Any) -> Simulation:
         ),
         faults=FaultPlan(settings.faults(), settings.sim_seed),
     )
+    try:
+        made.save_clock()
+    except OSError as error:
+        path = settings.sim_clock_file
+        raise SettingsError(
+            [f"KITE_SIM_CLOCK_FILE: cannot write {path}: {error.strerror}"]
+        ) from error
+    made.clock.on_anchor = lambda anchor: made.keep_clock()
+    return made
 
 
 def _services(settings: Settings, market: Market) -> dict[str, Service]:
@@ -129,7 +150,7 @@ def _clock(settings: Settings, market: Market, wall: Clock) -> VirtualClock:
     path = Path(settings.sim_clock_file) if settings.sim_clock_file else None
     stored = clock_file.load(path, market.name) if path else None
     skip = settings.sim_skip_closed
-    if stored is not None:
+    if stored is not None and stored.started:
         clock = resume(stored, market, wall_ms, speed=settings.sim_speed, skip_closed=skip)
     else:
         anchor = Anchor(
@@ -139,12 +160,9 @@ def _clock(settings: Settings, market: Market, wall: Clock) -> VirtualClock:
             token_ms=wall_ms,
             speed=settings.sim_speed,
             alive_wall_ms=wall_ms,
+            started=not settings.sim_wait_for_subscription,
         )
-        started = not settings.sim_wait_for_subscription
-        clock = VirtualClock(anchor, market, skip_closed=skip, started=started)
-    if clock.started:
-        _save(settings, clock.anchor, wall_ms)
-    clock.on_anchor = lambda anchor: _save(settings, anchor, wall.now_ms())
+        clock = VirtualClock(anchor, market, skip_closed=skip)
     return clock
 
 
@@ -157,12 +175,6 @@ def _start_ms(settings: Settings, market: Market, wall_ms: int) -> int:
         return first_ms
     bounded_ms = min(wall_ms, calendar.day_bounds_ms(calendar.LAST_DAY)[0])
     return mid_session_ms(bounded_ms)
-
-
-def _save(settings: Settings, anchor: Anchor, wall_ms: int) -> None:
-    if settings.sim_clock_file:
-        alive = msgspec.structs.replace(anchor, alive_wall_ms=wall_ms)
-        clock_file.save(Path(settings.sim_clock_file), alive)
 
 
 def _oauth_rules(settings: Settings) -> OAuthRules:

@@ -33,8 +33,8 @@ _RESTART_WALL_MS = 60_000
 class Anchor(msgspec.Struct, frozen=True):
     """One point of the line, and its slope; also what is stored.
 
-    `alive_wall_ms` is the last sign of life of the process that wrote it; `ended` says that all
-    recorded days were played.
+    `alive_wall_ms` is the last sign of life of the process that wrote it; `started` is False while
+    time stands still; `ended` says that all recorded days were played.
     """
 
     market: str
@@ -43,11 +43,12 @@ class Anchor(msgspec.Struct, frozen=True):
     token_ms: int
     speed: float
     alive_wall_ms: int
+    started: bool = True
     ended: bool = False
 
 
 class VirtualClock:
-    """Virtual time as a function of wall time; `started` is False while it waits to be started.
+    """Virtual time as a function of wall time.
 
     `on_anchor` is called with every new line, before anybody reads a time from it.
     """
@@ -58,13 +59,11 @@ class VirtualClock:
         market: Market,
         *,
         skip_closed: bool,
-        started: bool,
     ) -> None:
         self._anchor = anchor
         self._market = market
         self._skip_closed = skip_closed
         self._held = False
-        self.started = started
         self.on_anchor: Callable[[Anchor], None] = lambda anchor: None
         self.may_jump: Callable[[int], bool] = lambda at_ms: True
         self.jumped_to_ms = 0
@@ -76,6 +75,11 @@ class VirtualClock:
         return self._anchor
 
     @property
+    def started(self) -> bool:
+        """Whether time runs."""
+        return self._anchor.started
+
+    @property
     def speed(self) -> float:
         """Virtual milliseconds per wall millisecond."""
         return self._anchor.speed
@@ -83,8 +87,7 @@ class VirtualClock:
     def start(self, wall_ms: int) -> None:
         """Begin to run now; nothing happens when it already does."""
         if not self.started:
-            self.started = True
-            self._move(msgspec.structs.replace(self._anchor, wall_ms=wall_ms))
+            self._move(msgspec.structs.replace(self._anchor, wall_ms=wall_ms, started=True))
 
     def now_ms(self, wall_ms: int) -> int:
         """Return virtual time; jumps over a closed night when that is due."""
@@ -168,7 +171,7 @@ def resume(
     the regular session, opens in the middle of the next session instead: whoever starts a demo the
     next day wants to see it trade. Time never runs backwards.
     """
-    clock = VirtualClock(stored, market, skip_closed=skip_closed, started=True)
+    clock = VirtualClock(stored, market, skip_closed=skip_closed)
     now_ms = clock.now_ms(wall_ms)
     away = wall_ms - stored.alive_wall_ms > _RESTART_WALL_MS
     if away and market.first_open_ms() is None and not calendar.is_open(now_ms):
@@ -181,7 +184,7 @@ def resume(
         speed=1.0 if clock.anchor.ended else speed,
         alive_wall_ms=wall_ms,
     )
-    return VirtualClock(anchor, market, skip_closed=skip_closed, started=True)
+    return VirtualClock(anchor, market, skip_closed=skip_closed)
 
 
 def _next_mid_session_ms(after_ms: int) -> int:

@@ -33,7 +33,7 @@ def anchor(virtual_ms: int, speed: float = 1.0) -> Anchor:
 
 def running(virtual_ms: int, speed: float = 1.0, market: Market = SYNTHETIC) -> VirtualClock:
     """A clock that skips closed hours."""
-    return VirtualClock(anchor(virtual_ms, speed), market, skip_closed=True, started=True)
+    return VirtualClock(anchor(virtual_ms, speed), market, skip_closed=True)
 
 
 def fxy() -> Market:
@@ -51,7 +51,8 @@ def test_time_runs_at_its_speed() -> None:
 
 def test_a_waiting_clock_stands_until_it_is_started() -> None:
     """Nothing passes before the first subscription, and starting twice changes nothing."""
-    clock = VirtualClock(anchor(FRIDAY.open_ms), SYNTHETIC, skip_closed=True, started=False)
+    waiting = msgspec.structs.replace(anchor(FRIDAY.open_ms), started=False)
+    clock = VirtualClock(waiting, SYNTHETIC, skip_closed=True)
     assert clock.now_ms(WALL_MS + 99_000) == FRIDAY.open_ms
     clock.start(WALL_MS + 99_000)
     clock.start(WALL_MS + 100_000)
