@@ -8,7 +8,7 @@ only a History can. The same minutes give the same candles, whether they come li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,23 +17,20 @@ from msgspec import Struct
 from libs.common import calendar
 from libs.common.events import TIMEFRAME_MS, Bar, Candle, HistoryBar, Source, Timeframe
 from services.indicators import catalog
+from services.indicators.catalog import Indicator
 from services.indicators.catalog.sma import Sma
 from services.indicators.catalog.vwap import Vwap
 from services.indicators.days import Anchor, anchor_at
-from services.indicators.exact import rounded
+from services.indicators.exact import rounded, ten_thousandths
 from services.indicators.settings import Definition
 
-__all__ = ["CLOSE_GRACE_MS", "OPENINGS_MAX", "SMA_PERIOD", "Book", "Bucket", "Series", "ignore"]
+__all__ = ["CLOSE_GRACE_MS", "OPENINGS_MAX", "SMA_PERIOD", "Book", "Bucket", "Series"]
 
 CLOSE_GRACE_MS = 15_000
 SMA_PERIOD = 9
 
 _MINUTE_MS = 60_000
 OPENINGS_MAX = 3  # days whose opening averages are kept, if they are carried over
-
-
-def ignore(_: str) -> None:
-    """Report to nobody."""
 
 
 class Bucket(Struct):
@@ -98,15 +95,28 @@ class Series:
         self.vwap.update(bucket)
         for extra in self.extras.values():
             extra.update(bucket)
-        return self.candle(bucket, self.sma.value, self.vwap.value, source, revision)
-
-    def candle(
-        self, bucket: Bucket, sma9: float | None, vwap: float | None, source: Source, revision: int
-    ) -> Candle:
-        """Make the event of a bucket; the extras are those of the last closed candle."""
         return Candle(
             self._ticker, self.timeframe, bucket.start_ms, bucket.open, bucket.high, bucket.low,
-            bucket.close, bucket.volume, sma9, vwap, self._extra_values(), source, revision,
+            bucket.close, bucket.volume, self.sma.value, self.vwap.value,
+            self._values(self.extras), source, revision,
+        )  # fmt: skip
+
+    def preview(self, buckets: Sequence[Bucket], vwap: float | None, *, anew: bool) -> Candle:
+        """Return the candle of the last bucket as if it and those before it closed now.
+
+        Nothing changes. `anew` says that they are the first ones of a day.
+        """
+        sma9 = self.sma.peek([ten_thousandths(bucket.close) for bucket in buckets])
+        extras = {name: catalog.make(name) for name in self.extras}
+        for name, extra in extras.items():
+            extra.restore(self._blank[1][name] if anew else self.extras[name].snapshot())
+            for bucket in buckets:
+                extra.update(bucket)
+        last = buckets[-1]
+        return Candle(
+            self._ticker, self.timeframe, last.start_ms, last.open, last.high, last.low,
+            last.close, last.volume, None if anew else sma9, vwap, self._values(extras),
+            "stream", 0,
         )  # fmt: skip
 
     def averages(self) -> list[Any]:
@@ -135,10 +145,10 @@ class Series:
         self.vwap.restore(vwap)
         self.set_averages(averages)
 
-    def _extra_values(self) -> dict[str, float | None]:
+    def _values(self, extras: Mapping[str, Indicator]) -> dict[str, float | None]:
         return {
             key: rounded(value)
-            for name, extra in self.extras.items()
+            for name, extra in extras.items()
             for key, value in zip(self._keys[name], extra.values(), strict=True)
         }
 
@@ -147,16 +157,12 @@ class Book:
     """The four series of one ticker, and the day they are in."""
 
     __slots__ = (
-        "_continuous", "_definition", "_report", "_ticker", "day_ms", "last_ms",
-        "openings", "reset_ms", "revision", "series", "source",
+        "_report", "continuous", "day_ms", "last_ms", "openings", "reset_ms", "revision",
+        "series", "source",
     )  # fmt: skip
 
-    def __init__(
-        self, ticker: str, definition: Definition, report: Callable[[str], None] = ignore
-    ) -> None:
-        self._ticker = ticker
-        self._definition = definition
-        self._continuous = definition.sma_continuous
+    def __init__(self, ticker: str, definition: Definition, report: Callable[[str], None]) -> None:
+        self.continuous = definition.sma_continuous
         self._report = report
         self.series = tuple(Series(ticker, name, definition) for name in TIMEFRAME_MS)
         self.day_ms = -1  # New York midnight of the current day
@@ -201,16 +207,10 @@ class Book:
         `openings` are those of the ticker; this book goes on keeping them.
         """
         self.openings = openings
-        if self._continuous and day_ms in openings:
+        if self.continuous and day_ms in openings:
             for series, state in zip(self.series, openings[day_ms], strict=True):
                 series.set_averages(state)
         self.turn(day_ms)
-
-    def fork(self) -> Book:
-        """Return a book that goes on from here by itself and reports to nobody."""
-        other = Book(self._ticker, self._definition)
-        other.restore(self.snapshot())
-        return other
 
     def hand_on(self) -> None:
         """Let the next known day begin with what this one ends with."""
@@ -242,9 +242,9 @@ class Book:
         self.day_ms, self.reset_ms = anchor
         for series in self.series:
             series.vwap.reset()
-            if new_day and not self._continuous:
+            if new_day and not self.continuous:
                 series.set_averages(None)
-        if new_day and self._continuous:
+        if new_day and self.continuous:
             self._remember_opening(anchor.day_ms, self.averages())
 
     def _close(self, *, bucket_end_ms_max: int) -> list[Candle]:

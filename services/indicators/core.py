@@ -31,7 +31,7 @@ from libs.common.events import (
     TickIndicator,
 )
 from libs.common.state import pack, unpack
-from services.indicators.candles import Book, ignore
+from services.indicators.candles import Book
 from services.indicators.settings import Definition
 from services.indicators.ticks import Ticks
 from services.indicators.withheld import Withheld
@@ -51,6 +51,10 @@ ANOMALIES = (
 _STATE_VERSION = 1
 _MINUTE_MS = 60_000
 ROUNDS_MAX = 64  # days of a ticker whose corrections are counted; price history reaches less far
+
+
+def ignore(_: str) -> None:
+    """Report to nobody."""
 
 
 class Ticker:

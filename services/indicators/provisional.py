@@ -7,11 +7,15 @@ seconds after the minute, so the ticks of the minute before stand in for it unti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
-from libs.common.events import Candle, HistoryBar
-from services.indicators.candles import Bucket
+from libs.common import calendar
+from libs.common.events import Candle
+from services.indicators.candles import Bucket, Series
 from services.indicators.core import Ticker
+from services.indicators.days import anchor_at
 
 __all__ = ["provisional_candles"]
 
@@ -21,30 +25,36 @@ def provisional_candles(state: Ticker) -> list[Candle]:
 
     While minutes wait behind a gap the closes are not known, and neither are averages of them.
     """
-    book, before, minute = state.book, state.ticks.before, state.ticks.minute
+    book, minute = state.book, state.ticks.minute
     if minute.start_ms <= book.last_ms:
         return []
-    fork = book.fork()
-    if before.start_ms > book.last_ms:
-        fork.add(_as_bar(before))
-    candles = {candle.timeframe: candle for candle in fork.add(_as_bar(minute))}
-    candles |= {candle.timeframe: candle for candle in fork.close_all()}
-    same_session = fork.reset_ms == book.reset_ms
-    made = []
+    anchor = anchor_at(minute.start_ms)
+    anew = anchor.day_ms != book.day_ms and not book.continuous
+    since_ms = anchor.day_ms if anew else book.last_ms + 1
+    minutes = [m for m in (state.ticks.before, minute) if m.start_ms >= since_ms]
+    same_session = anchor == (book.day_ms, book.reset_ms)
+    candles = []
     for series in book.series:
-        candle = candles.get(series.timeframe)
-        if candle is not None:
+        buckets = _buckets(series, minutes, since_ms if anew else 0)
+        if buckets:
             vwap = series.vwap.value if same_session else None
-            candle = replace(candle, vwap=vwap)
-            made.append(_without_averages(candle) if state.withheld.waiting else candle)
-    return made
+            candles.append(series.preview(buckets, vwap, anew=anew))
+    if state.withheld.waiting:
+        return [replace(c, sma9=None, extras=dict.fromkeys(c.extras)) for c in candles]
+    return candles
 
 
-def _as_bar(minute: Bucket) -> HistoryBar:
-    return HistoryBar(
-        minute.start_ms, minute.open, minute.high, minute.low, minute.close, minute.volume
-    )
-
-
-def _without_averages(candle: Candle) -> Candle:
-    return replace(candle, sma9=None, extras=dict.fromkeys(candle.extras))
+def _buckets(series: Series, minutes: Sequence[Bucket], since_ms: int) -> list[Bucket]:
+    """Return the buckets that the minutes make, open one last; none if that one has closed."""
+    made: list[Bucket] = []
+    if series.bucket is not None and series.bucket.start_ms >= since_ms:
+        made.append(replace(series.bucket))
+    for minute in minutes:
+        if made and minute.start_ms < made[-1].end_ms:
+            made[-1].merge(minute)
+        elif minute.start_ms < series.closed_ms:
+            continue
+        else:
+            start_ms, end_ms = calendar.bucket(minute.start_ms, series.length_ms)
+            made.append(replace(minute, start_ms=start_ms, end_ms=end_ms))
+    return made if made and minutes[-1].start_ms < made[-1].end_ms else []

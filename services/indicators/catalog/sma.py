@@ -47,6 +47,11 @@ class Sma:
         self.value = value = quotient(self._total, self.warm_up)
         return value
 
+    def peek(self, further: Sequence[int]) -> float | None:
+        """Return the mean as it would be after these prices, without taking them."""
+        closes = [*self._closes, *further][-self.warm_up :]
+        return quotient(sum(closes), self.warm_up) if len(closes) == self.warm_up else None
+
     def values(self) -> tuple[float | None, ...]:
         """Return the mean."""
         return (self.value,)

@@ -7,9 +7,20 @@ from collections.abc import Sequence
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from libs.common.events import Bar, Candle, Clock, Event, Frame, Tick, TickIndicator
+from libs.common.events import (
+    Bar,
+    Candle,
+    Clock,
+    Event,
+    Frame,
+    HistoryBar,
+    Tick,
+    TickIndicator,
+)
 from services.indicators.core import Operator
+from services.indicators.provisional import provisional_candles
 from services.indicators.settings import Definition
 from tests.markets import (
     FULL_DAY,
@@ -150,6 +161,47 @@ def test_an_outage_healed_by_history_ends_in_the_same_candles(
     outage = [*events[:lost_from], *announced, *events[lost_to:back], *healing, *events[back:]]
     outage.append(night)
     assert newest(only(Candle, run(Operator(), outage))) == whole
+
+
+@given(
+    random_bars(days=(FULL_DAY, THURSDAY), minutes_max=40),
+    st.booleans(),
+    st.lists(st.integers(990_000, 1_010_000), min_size=2, max_size=4),
+    st.data(),
+)
+def test_the_open_candle_is_what_closing_it_now_would_give(
+    bars: list[Bar], continuous: bool, prices: list[int], data: st.DataObject
+) -> None:
+    """Ticks of two minutes, sent as bars to a copy of the run, make the candles that are shown."""
+    definition = Definition(sma_continuous=continuous, extras=("ema3", "atr2"))
+    operator, copy = Operator(definition), Operator(definition)
+    events = with_clocks(bars)
+    run(operator, events[: data.draw(st.integers(0, len(events)))])
+    first_ms = data.draw(st.sampled_from(bars)).ts_ms if bars else OPEN_MS
+    second_ms = first_ms + data.draw(st.sampled_from((1, 2, 9, 1440))) * MINUTE_MS
+    for n, units in enumerate(prices):
+        run(operator, [tick((second_ms if n else first_ms) + n, units / 10_000, n)])
+    state = operator.ticker("QQQ")
+    assert state is not None
+    shown = {candle.timeframe: candle for candle in provisional_candles(state)}
+    if state.ticks.minute.start_ms <= state.book.last_ms:
+        assert not shown
+        return
+    copy.restore(operator.snapshot())
+    twin = copy.ticker("QQQ")
+    assert twin is not None
+    closed: dict[str, Candle] = {}
+    for made in (state.ticks.before, state.ticks.minute):
+        if made.start_ms > twin.book.last_ms:
+            o, h, low, c = made.open, made.high, made.low, made.close
+            closed = {
+                candle.timeframe: candle
+                for candle in twin.book.add(HistoryBar(made.start_ms, o, h, low, c, made.volume))
+            }
+    closed |= {candle.timeframe: candle for candle in twin.book.close_all()}
+    assert {k: replace(c, vwap=None) for k, c in shown.items()} == {
+        k: replace(c, vwap=None) for k, c in closed.items()
+    }
 
 
 @given(st.integers(1, 10**7), st.integers(0, 10**6), st.integers(9, 40))
