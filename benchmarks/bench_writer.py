@@ -8,7 +8,7 @@ transaction.
 
 - `writer_catch_up`: ticks and tick indicators, 250 in a frame;
 - `writer_catch_up_candles`: nothing but candles, a day of minutes in a frame, as a backfill gives
-  them. Candles are upserted and compared, which COPY cannot do: this row is there to be lost;
+  them. Which of them are stored already has to be asked first, so this row is lost by far;
 - `writer_commit_lag_p99`: from publishing a frame to its rows being visible to others, at ten
   frames of 250 ticks a second, beside the interval of flushes.
 
@@ -27,7 +27,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -39,7 +38,14 @@ from deploy.supabase.migrate import migrate
 from libs.common import calendar, codec
 from libs.common.bus import nats, topology
 from libs.common.events import SCHEMA_VERSION, Candle, Event, Frame, Tick, TickIndicator
-from services.writer.rows import INDICATOR_COLUMNS, TICK_COLUMNS, TickRows, copy_text
+from services.writer.rows import (
+    CANDLE_COLUMNS,
+    INDICATOR_COLUMNS,
+    TICK_COLUMNS,
+    TickRows,
+    candle_line,
+    copy_text,
+)
 from tests.databases import throw_away_database
 from tests.servers import Running, temporary_home
 
@@ -53,11 +59,6 @@ OPEN_MS = 1_700_836_200_000  # 2023-11-24 09:30 in New York
 DAY_MS = 86_400_000
 MINUTES = 390
 DEADLINE_S = 300.0
-
-CANDLE_COLUMNS = (
-    "ticker", "timeframe", "timestamp", "open", "high", "low", "close", "volume", "sma9", "vwap",
-    "extras", "source",
-)  # fmt: skip
 
 Copy = tuple[str, tuple[str, ...], bytes]
 
@@ -132,18 +133,9 @@ def candle_workload(days: int) -> Workload:
                 )
             )  # fmt: skip
         frames.append(frame(n, candles))
-        lines = [_candle_line(candle) for candle in candles]
+        lines = [candle_line(candle) for candle in candles]
         copies.append(("candles", CANDLE_COLUMNS, "".join(lines).encode()))
     return Workload("writer_catch_up_candles", {"indicators.0": frames}, copies)
-
-
-def _candle_line(c: Candle) -> str:
-    moment = datetime.fromtimestamp(c.ts_ms / 1000, UTC).isoformat()
-    prices = "\t".join(f"{price:.4f}" for price in (c.open, c.high, c.low, c.close))
-    return (
-        f"{c.ticker}\t{c.timeframe}\t{moment}\t{prices}\t{c.volume}\t{c.sma9:.6f}"
-        f"\t{c.vwap:.6f}\t{{}}\t{c.source}\n"
-    )
 
 
 async def make_streams(url: str) -> None:

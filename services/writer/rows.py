@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
+import msgspec
+
 from libs.common import calendar
 from libs.common.errors import CalendarError, SchemaError
-from libs.common.events import Tick, TickIndicator
+from libs.common.events import Candle, Tick, TickIndicator
 
 __all__ = [
+    "CANDLE_COLUMNS",
     "INDICATOR_COLUMNS",
     "TICK_COLUMNS",
     "TickRows",
+    "candle_line",
     "check_moment",
     "copy_text",
     "day_of",
     "escaped",
+    "extras_text",
 ]
 
 TICK_COLUMNS = ("ticker", "timestamp", "price", "volume", "total_volume", "bid", "ask")
+CANDLE_COLUMNS = (
+    "ticker", "timeframe", "timestamp", "open", "high", "low", "close", "volume", "sma9", "vwap",
+    "extras", "source",
+)  # fmt: skip
 INDICATOR_COLUMNS = ("ticker", "timestamp", "sma9", "vwap")
 
 _NULL = "\\N"
@@ -114,6 +123,25 @@ class TickRows:
         self.days.add(day_of(ts_ms))
         self._second = second
         self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def candle_line(candle: Candle) -> str:
+    """Return a row of `candles`, whose numbers are known to be finite."""
+    moment = datetime.fromtimestamp(candle.ts_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    sma9, vwap = candle.sma9, candle.vwap
+    return (
+        f"{escaped(candle.ticker)}\t{candle.timeframe}"
+        f"\t{moment}{_MILLISECONDS[candle.ts_ms % 1000]}"
+        f"\t{candle.open:.4f}\t{candle.high:.4f}\t{candle.low:.4f}\t{candle.close:.4f}"
+        f"\t{candle.volume}\t{_NULL if sma9 is None else f'{sma9:.6f}'}"
+        f"\t{_NULL if vwap is None else f'{vwap:.6f}'}"
+        f"\t{escaped(extras_text(candle.extras))}\t{candle.source}\n"
+    )
+
+
+def extras_text(extras: dict[str, float | None]) -> str:
+    """Return the values of further indicators as JSON."""
+    return msgspec.json.encode(extras).decode() if extras else "{}"
 
 
 def copy_text(lines: list[str]) -> bytes:

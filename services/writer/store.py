@@ -18,7 +18,7 @@ that no lane holds locks while another makes a table.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import date
 from io import BytesIO
@@ -29,9 +29,10 @@ import asyncpg
 from msgspec import Struct
 
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch, StoreUnavailable
+from libs.common.events import Candle
 from services.writer import upserts
 from services.writer.core import Batch, Lines, Position
-from services.writer.rows import INDICATOR_COLUMNS, TICK_COLUMNS
+from services.writer.rows import CANDLE_COLUMNS, INDICATOR_COLUMNS, TICK_COLUMNS, candle_line
 
 __all__ = ["PostgresStore", "Report", "Store"]
 
@@ -174,7 +175,7 @@ class PostgresStore:
                 await _copy(connection, "equity_data", TICK_COLUMNS, batch.ticks)
                 await _copy(connection, "indicators", INDICATOR_COLUMNS, batch.indicators)
                 for wave in batch.candles:
-                    await connection.execute(upserts.CANDLES, *upserts.candle_columns(wave))
+                    await _write_candles(connection, wave)
                 if batch.gaps:
                     await connection.execute(upserts.GAPS, *upserts.gap_columns(batch.gaps))
                 if batch.signals:
@@ -253,6 +254,17 @@ async def _copy(connection: Any, table: str, columns: tuple[str, ...], lines: Li
         await connection.copy_to_table(
             table, schema_name="public", columns=columns, source=BytesIO(lines.data), format="text"
         )
+
+
+async def _write_candles(connection: Any, wave: Sequence[Candle]) -> None:
+    """Add the new ones, and compare the others with what is stored."""
+    found = await connection.fetch(upserts.STORED, *upserts.candle_keys(wave))
+    stored = {row[0] for row in found}
+    new = [candle_line(each) for place, each in enumerate(wave, 1) if place not in stored]
+    known = [each for place, each in enumerate(wave, 1) if place in stored]
+    await _copy(connection, "candles", CANDLE_COLUMNS, Lines(len(new), "".join(new).encode()))
+    if known:
+        await connection.execute(upserts.CANDLES, *upserts.candle_columns(known))
 
 
 def _is_missing_partition(error: asyncpg.PostgresError) -> bool:

@@ -3,6 +3,9 @@
 A row is compared as the database keeps it, so that a value which rounds to the stored one is no
 change. Rows come sorted by key, or one lane owns their tickers, so two lanes never wait for each
 other in a circle.
+
+Most candles are new. STORED tells which are not; the others can go by COPY, which is twice as fast.
+Nobody adds one in between: a ticker belongs to one lane, and its position is locked.
 """
 
 from __future__ import annotations
@@ -11,13 +14,33 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from libs.common.events import Candle, Gap, Signal
+from services.writer.rows import extras_text
 
-__all__ = ["CANDLES", "GAPS", "SIGNALS", "candle_columns", "gap_columns", "signal_columns"]
+__all__ = [
+    "CANDLES",
+    "GAPS",
+    "SIGNALS",
+    "STORED",
+    "candle_columns",
+    "candle_keys",
+    "gap_columns",
+    "signal_columns",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+# Gives the places, from 1, of the candles that are stored already.
+STORED = """
+SELECT i.place
+FROM unnest($1::text[], $2::text[], $3::timestamptz[])
+    WITH ORDINALITY AS i (ticker, timeframe, "timestamp", place)
+WHERE EXISTS (
+    SELECT FROM public.candles AS c
+    WHERE c.ticker = i.ticker AND c.timeframe = i.timeframe AND c."timestamp" = i."timestamp"
+    OFFSET 0
+)
+"""
 
 # Candles are unique within one call. The look-up stands in a subquery with OFFSET 0, which keeps
 # the planner from joining with whole partitions: it is always one probe of the key per candle.
@@ -89,12 +112,19 @@ WHERE excluded.revision > s.revision
 Columns = list[list[Any]]
 
 
-def candle_columns(candles: Sequence[Candle]) -> Columns:
-    """Return the arrays that CANDLES takes."""
+def candle_keys(candles: Sequence[Candle]) -> Columns:
+    """Return the arrays that STORED takes."""
     return [
         [c.ticker for c in candles],
         [c.timeframe for c in candles],
         [_moment(c.ts_ms) for c in candles],
+    ]
+
+
+def candle_columns(candles: Sequence[Candle]) -> Columns:
+    """Return the arrays that CANDLES takes."""
+    return [
+        *candle_keys(candles),
         [c.open for c in candles],
         [c.high for c in candles],
         [c.low for c in candles],
@@ -102,7 +132,7 @@ def candle_columns(candles: Sequence[Candle]) -> Columns:
         [c.volume for c in candles],
         [c.sma9 for c in candles],
         [c.vwap for c in candles],
-        [_json(c.extras) for c in candles],
+        [extras_text(c.extras) for c in candles],
         [c.source for c in candles],
     ]
 
@@ -140,7 +170,3 @@ def signal_columns(signals: Sequence[Signal]) -> Columns:
 
 def _moment(ts_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ts_ms)
-
-
-def _json(extras: dict[str, float | None]) -> str:
-    return msgspec.json.encode(extras).decode() if extras else "{}"

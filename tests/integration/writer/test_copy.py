@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from io import BytesIO
@@ -12,8 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from libs.common import calendar
-from libs.common.events import Tick, TickIndicator
-from services.writer.rows import INDICATOR_COLUMNS, TICK_COLUMNS, TickRows, copy_text
+from libs.common.events import Candle, Tick, TickIndicator
+from services.writer.rows import (
+    CANDLE_COLUMNS,
+    INDICATOR_COLUMNS,
+    TICK_COLUMNS,
+    TickRows,
+    candle_line,
+    copy_text,
+)
 from tests.databases import Database, connected
 
 FIRST_MS = calendar.day_bounds_ms(calendar.FIRST_DAY)[0]
@@ -30,6 +38,11 @@ volumes = st.integers(0, 2**63 - 1)
 ticks = st.builds(
     Tick, tickers, moments, prices, volumes, volumes, st.none() | prices, st.none() | prices
 )
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+candles = st.builds(
+    Candle, tickers, st.sampled_from(["1m", "1h"]), moments, prices, prices, prices, prices,
+    volumes, averages, averages, st.dictionaries(names, averages, max_size=3), st.just("history"),
+)  # fmt: skip
 indicators = st.builds(TickIndicator, tickers, moments, prices, averages, averages)
 
 
@@ -95,3 +108,19 @@ def test_indicators_come_back(migrated_database: Database, events: list[TickIndi
         (event.ticker, _moment(event.ts_ms), _exact(event.sma9, 6), _exact(event.vwap, 6))
         for event in events
     ]
+
+
+@shared_database
+@given(events=st.lists(candles, max_size=20))
+def test_candles_come_back(migrated_database: Database, events: list[Candle]) -> None:
+    """Candles keep their decimals and their extras, whatever those are called."""
+    data = "".join(candle_line(event) for event in events).encode()
+    found = _copied(migrated_database, "candles", CANDLE_COLUMNS, data)
+    assert [(*row[:10], json.loads(row[10]), row[11]) for row in found] == [
+        (
+            event.ticker, event.timeframe, _moment(event.ts_ms), _exact(event.open, 4),
+            _exact(event.high, 4), _exact(event.low, 4), _exact(event.close, 4), event.volume,
+            _exact(event.sma9, 6), _exact(event.vwap, 6), event.extras, event.source,
+        )
+        for event in events
+    ]  # fmt: skip

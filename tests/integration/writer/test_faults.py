@@ -26,6 +26,8 @@ from tests.servers import Running
 from tests.waiting import eventually_async
 from tests.writer_frames import TS_MS, tick
 
+CUTS_MAX = 12  # a lane waits longer after each
+
 TERMINATE = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE application_name = 'kite-writer' AND datname = current_database()
@@ -55,7 +57,7 @@ class TestConnectionsToTheDatabase:
                 nonlocal killed
                 rng = random.Random(7)
                 async with connected(migrated_database.superuser) as connection:
-                    while not done.is_set() and killed < 25:
+                    while not done.is_set() and killed < CUTS_MAX:
                         # Sometimes whatever runs, mostly what is in the middle of something.
                         wanted = rng.choice(["", "COPY", "UPDATE", "INSERT", "COMMIT"])
                         killed += await connection.fetchval(TERMINATE, wanted)
@@ -82,16 +84,16 @@ class TestConnectionsToTheDatabase:
             rng = random.Random(3)
 
             def judge(data: bytes) -> Cut:
-                if b"COMMIT;" not in data:
+                if b"COMMIT;" not in data or proxy.cuts >= CUTS_MAX:
                     return Cut.NEVER
                 return rng.choice([Cut.NEVER, Cut.BEFORE, Cut.AFTER_ANSWER])
 
             async with (
                 feed(fresh_nats) as source,
                 proxied(migrated_database.owner, judge) as (proxy, dsn),
-                Writer(fresh_nats.url("writer"), dsn) as writer,
+                Writer(fresh_nats.url("writer"), dsn, writer_rows_max=1) as writer,
             ):
-                await feed_until_written(source, 30, migrated_database.superuser, writer)
+                await feed_until_written(source, 15, migrated_database.superuser, writer)
                 assert proxy.cuts > 3
                 assert await read_rows(migrated_database.superuser) == source.expected.rows()
                 assert writer.metric("writer_errors_total", kind="StoreUnavailable") > 0
@@ -105,14 +107,16 @@ class TestConnectionsToTheDatabase:
             rng = random.Random(11)
 
             def judge(_: bytes) -> Cut:
+                if proxy.cuts >= CUTS_MAX:
+                    return Cut.NEVER
                 return rng.choices([Cut.NEVER, Cut.BEFORE, Cut.AFTER_ANSWER], [60, 1, 1])[0]
 
             async with (
                 feed(fresh_nats) as source,
                 proxied(migrated_database.owner, judge) as (proxy, dsn),
-                Writer(fresh_nats.url("writer"), dsn) as writer,
+                Writer(fresh_nats.url("writer"), dsn, writer_rows_max=1) as writer,
             ):
-                await feed_until_written(source, 30, migrated_database.superuser, writer)
+                await feed_until_written(source, 15, migrated_database.superuser, writer)
                 assert proxy.cuts > 3
                 assert await read_rows(migrated_database.superuser) == source.expected.rows()
 
