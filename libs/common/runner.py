@@ -25,6 +25,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 import uvloop
 
 from libs.common.bus import Bus
+from libs.common.bus_metrics import BusMetrics
 from libs.common.clock import Clock, SystemClock
 from libs.common.errors import BusError, KiteError, SettingsError
 from libs.common.settings import ServiceSettings, load
@@ -160,7 +161,9 @@ def _listen_for_signals(runtime: Runtime[S]) -> None:
 
 
 def _exit_code(runtime: Runtime[S], work: asyncio.Future[None]) -> int:
-    error = work.exception()
+    # Cancelled is what ends a wait for a server that never came, once the stop was asked for.
+    waited = work.cancelled() and runtime.stop.is_set()
+    error = None if waited else work.exception()
     if error is None:
         runtime.log.info("service.stopped")
         return 0
@@ -188,23 +191,17 @@ async def connect_bus(runtime: Runtime[S]) -> AsyncIterator[Bus]:
 
     Raises StoreMismatch when the streams were made for other settings than this service's.
     """
-    from libs.common.bus import nats, topology
-
+    hooks = BusMetrics(runtime.metrics)
     runtime.health.require("bus", "connecting")
     backoff = Backoff()
     bus: Bus | None = None
     try:
         while bus is None and not runtime.stop.is_set():
-            candidate = None
             try:
-                candidate = await nats.connect(runtime.settings.nats_url, name=runtime.name)
-                await topology.check(candidate, runtime.settings)
-                bus = candidate
+                bus = await _connect_once(runtime, hooks)
             except BusError as error:
                 runtime.health.require("bus", str(error))
                 runtime.log.warning("bus.unavailable", error=str(error))
-                if candidate is not None:
-                    await candidate.close()
                 await backoff.pause(runtime.stop)
         if bus is None:
             raise asyncio.CancelledError
@@ -216,6 +213,18 @@ async def connect_bus(runtime: Runtime[S]) -> AsyncIterator[Bus]:
     finally:
         if bus is not None:
             await bus.close()
+
+
+async def _connect_once(runtime: Runtime[S], hooks: BusMetrics) -> Bus:
+    from libs.common.bus import nats, topology
+
+    bus = await nats.connect(runtime.settings.nats_url, name=runtime.name, hooks=hooks)
+    try:
+        await topology.check(bus, runtime.settings)
+    except BaseException:
+        await bus.close()
+        raise
+    return bus
 
 
 async def _watch_connection(runtime: Runtime[S], bus: Bus) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 
 from cli.servers.nats import NatsServer
 from libs.common.bus import nats, topology
 from libs.common.bus.hooks import BusHooks, PublishOutcome
 from libs.common.bus.nats import NatsBus
 from libs.common.errors import BusUnavailable, Doubt, Fenced
+from libs.common.runner import Runtime, connect_bus, run
+from libs.common.settings import ServiceSettings
 from tests.proxy import Proxy
 from tests.waiting import eventually_async
 
@@ -46,6 +50,17 @@ class Recorder:
 
     def error(self, kind: str) -> None:
         self.errors.append(kind)
+
+
+@pytest.fixture
+def _own_handlers_and_logs() -> Iterator[None]:
+    """Give signals and logs back as they were before a service ran in this process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 async def make_streams(server: NatsServer) -> None:
@@ -187,3 +202,47 @@ def test_a_forbidden_subject_is_counted_and_harms_nothing(fresh_nats: NatsServer
             assert bus.connected
 
     asyncio.run(main())
+
+
+@pytest.mark.usefixtures("_own_handlers_and_logs")
+def test_a_service_refuses_a_store_of_other_settings(
+    fresh_nats: NatsServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends with the code that says so before it does anything."""
+
+    async def serve(runtime: Runtime[ServiceSettings]) -> None:
+        async with connect_bus(runtime):
+            pytest.fail("served")
+
+    asyncio.run(make_streams(fresh_nats))
+    environ = {"KITE_NATS_URL": fresh_nats.url("writer"), "KITE_PARTITIONS": "2"}
+    assert run("writer", ServiceSettings, serve, environ) == 2
+    assert "KITE_PARTITIONS is '2', the store has '1'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_own_handlers_and_logs")
+def test_a_service_waits_for_its_streams_and_counts(fresh_nats: NatsServer) -> None:
+    """Not ready before the init job was there, then ready, with the bus in its metrics."""
+    reasons: list[str] = []
+
+    async def serve(runtime: Runtime[ServiceSettings]) -> None:
+        async def initialise() -> None:
+            await eventually_async(
+                lambda: "not found" in runtime.health.reasons.get("bus", ""), DEADLINE_S, "waiting"
+            )
+            reasons.append(runtime.health.reasons["bus"])
+            await make_streams(fresh_nats)
+
+        making = asyncio.create_task(initialise())
+        async with connect_bus(runtime) as bus:
+            await making
+            await eventually_async(lambda: runtime.health.ready, DEADLINE_S, "ready")
+            await bus.publish("indicators.0", b"x", expected_last_seq=0)
+            sample = runtime.metrics.registry.get_sample_value
+            assert sample("kite_bus_connected") == 1
+            assert sample("kite_bus_publishes_total", {"outcome": "stored"}) == 1
+            assert sample("kite_bus_publish_seconds_count") == 1
+
+    environ = {"KITE_NATS_URL": fresh_nats.url("indicators")}
+    assert run("indicators", ServiceSettings, serve, environ) == 0
+    assert reasons
