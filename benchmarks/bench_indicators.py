@@ -11,13 +11,13 @@ Run it as `python -m benchmarks.bench_indicators [--short]`; it prints one JSON 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import time
 from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from benchmarks.report import report
 from libs.common.codec import FRAME_BYTES_MAX, decode_frame, encode_frame
 from libs.common.events import SCHEMA_VERSION, Bar, Event, Frame, History, HistoryBar, Tick
 from services.indicators.core import Operator
@@ -81,15 +81,6 @@ def best_s(work: Callable[[], object]) -> float:
         work()
         times.append(time.process_time() - started)
     return max(min(times), 1e-9)
-
-
-def report(name: str, unit: str, value: float, baseline: float) -> None:
-    """Print one figure."""
-    figure = {
-        "name": name, "value": round(value, 3), "unit": unit, "baseline": round(baseline, 3),
-        "ratio": round(value / baseline, 3),
-    }  # fmt: skip
-    print(json.dumps(figure), flush=True)
 
 
 def table(frames: Sequence[bytes]) -> pd.DataFrame:
