@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import statistics
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 from libs.common import calendar
@@ -36,6 +38,7 @@ DAYS_CACHED_MAX = 320
 _SHOCK_DAYS = 60
 _SHOCK_FADE = 0.95
 _CLOSE_DECIMALS = 2
+_NORMALS = 4_096
 _SUB_PENNY = 0.03
 _BUSY_VOLUME = 60 * 100  # from this many shares a minute, level one changes every second
 
@@ -207,74 +210,96 @@ class _Day:
         shape: Shape,
     ) -> None:
         minutes = (end_ms - start_ms) // MINUTE_MS
-        path, spreads = self._path(minutes, ends, calm, shape)
+        shares, busy = shape.table(minutes)
+        path, spreads = self._path(ends, [calm * factor for factor in busy])
+        normal = iter(self._rng.choices(_normal_table(), k=4 * minutes)).__next__
         for minute in range(minutes):
-            move = abs(path[minute] / self._last - 1) / self._minute_volatility
-            volume = self._volume(shape((minute + 0.5) / minutes), move)
-            if volume == 0:
-                continue
-            bar = self._bar(start_ms + minute * MINUTE_MS, path[minute], spreads[minute], volume)
-            day.append(bar)
-            self._last = bar.close
+            close, spread = path[minute], spreads[minute]
+            move = abs(close / self._last - 1) / self._minute_volatility
+            volume = self._volume(shares[minute], move, normal())
+            bar = self._bar(
+                start_ms + minute * MINUTE_MS, close, spread, volume, (normal(), normal(), normal())
+            )
+            if volume:
+                day.append(bar)
+                self._last = bar.close
 
     def _path(
-        self, minutes: int, ends: tuple[float, float], calm: float, shape: Shape
+        self, ends: tuple[float, float], calm: list[float]
     ) -> tuple[list[float], list[float]]:
         """Return the close of each minute, and the volatility it had."""
-        rng = self._rng
-        level = pull = 0.0
+        normal = iter(self._rng.choices(_normal_table(), k=2 * len(calm))).__next__
+        variance, level, pull, shock = self._variance, 0.0, 0.0, 0.0
         levels, spreads = [], []
-        shock = 0.0
-        for minute in range(minutes):
-            self._variance = 0.06 + 0.12 * shock * shock + 0.82 * self._variance
-            shock = math.sqrt(self._variance) * rng.gauss(0, 1)
-            busy = math.sqrt(shape((minute + 0.5) / minutes) / shape(0.5))
-            volatility = self._minute_volatility * calm * min(busy, 2.2)
-            pull += rng.gauss(0, 1) * volatility * 0.5 - pull * 0.01
+        for factor in calm:
+            variance = 0.06 + 0.12 * shock * shock + 0.82 * variance
+            deviation = math.sqrt(variance)
+            shock = deviation * normal()
+            volatility = self._minute_volatility * factor
+            pull += normal() * volatility * 0.5 - pull * 0.01
             level += shock * volatility + (pull - level) * 0.04
             levels.append(level)
-            spreads.append(volatility * math.sqrt(self._variance))
+            spreads.append(volatility * deviation)
+        self._variance = variance
         start, end = ends
-        slope = (math.log(end / start) - level) / minutes
+        slope = (math.log(end / start) - level) / len(calm)
         path = [
-            start * math.exp(value + slope * (minute + 1)) for minute, value in enumerate(levels)
+            start * math.exp(value + slope * minute) for minute, value in enumerate(levels, start=1)
         ]
         return path, spreads
 
-    def _bar(self, ts_ms: int, target: float, spread: float, volume: int) -> MinuteBar:
-        rng = self._rng
-        decimals = 4 if rng.random() < _SUB_PENNY else 2
+    def _bar(
+        self,
+        ts_ms: int,
+        target: float,
+        spread: float,
+        volume: int,
+        draws: tuple[float, float, float],
+    ) -> MinuteBar:
+        decimals = 4 if self._rng.random() < _SUB_PENNY else 2
         close = max(0.01, round(target, decimals))
-        opening = max(0.01, round(self._last * (1 + rng.gauss(0, 1) * spread * 0.15), 2))
+        opening = max(0.01, round(self._last * (1 + draws[0] * spread * 0.15), 2))
         reach = self._last * spread * 0.7
-        high = round(max(opening, close) + abs(rng.gauss(0, 1)) * reach, 2)
-        low = round(min(opening, close) - abs(rng.gauss(0, 1)) * reach, 2)
-        return MinuteBar(
-            ts_ms, opening, max(high, opening, close), max(0.01, min(low, opening, close)), close,
-            volume,
-        )  # fmt: skip
+        top, bottom = (opening, close) if opening > close else (close, opening)
+        high = max(top, round(top + abs(draws[1]) * reach, 2))
+        low = max(0.01, min(bottom, round(bottom - abs(draws[2]) * reach, 2)))
+        return MinuteBar(ts_ms, opening, high, low, close, volume)
 
-    def _volume(self, share: float, move: float) -> int:
-        noise = math.exp(self._rng.gauss(-0.12, 0.5))
+    def _volume(self, share: float, move: float, draw: float) -> int:
+        noise = math.exp(draw * 0.5 - 0.12)
         expected = self._instrument.shares_per_day * share * noise * (0.6 + 0.4 * min(move, 6.0))
         shares = int(expected)
         # A minute in which less than a round lot would trade is often silent.
         return shares if shares >= 100 or self._rng.random() < shares / 200 else 0
 
 
+@lru_cache(maxsize=1)
+def _normal_table() -> list[float]:
+    """Return evenly likely values of the normal distribution: drawing one is ten times cheaper."""
+    inverse = statistics.NormalDist().inv_cdf
+    return [inverse((number + 0.5) / _NORMALS) for number in range(_NORMALS)]
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
-    """The share of a day's volume that a minute has, over the segment from 0 to 1."""
+    """The share of a day's volume that a minute of a segment has, and how busy it is."""
 
-    def __init__(self, per_minute: float, early: float, late: float) -> None:
-        self._per_minute = per_minute
-        self._early = early
-        self._late = late
+    per_minute: float
+    early: float
+    late: float
 
-    def __call__(self, at: float) -> float:
+    @lru_cache(maxsize=16)  # noqa: B019 - there are three shapes, made once
+    def table(self, minutes: int) -> tuple[list[float], list[float]]:
+        """Return share and volatility factor (1 in the middle) of each minute."""
+        shares = [self._at((minute + 0.5) / minutes) for minute in range(minutes)]
+        middle = self._at(0.5)
+        return shares, [min(math.sqrt(share / middle), 2.2) for share in shares]
+
+    def _at(self, place: float) -> float:
         """Return the share at a place between 0 (segment opens) and 1 (it ends)."""
-        early = self._early * math.exp(-at / 0.06)
-        late = self._late * math.exp(-(1 - at) / 0.04)
-        return self._per_minute * (1 + early + late)
+        early = self.early * math.exp(-place / 0.06)
+        late = self.late * math.exp(-(1 - place) / 0.04)
+        return self.per_minute * (1 + early + late)
 
 
 _pre_shape = Shape(0.00008, 0.0, 3.0)
