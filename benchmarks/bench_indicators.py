@@ -61,9 +61,9 @@ def tick_frames(count: int) -> list[bytes]:
     return frames
 
 
-def walk(count: int) -> list[HistoryBar]:
+def walk(count: int, seed: int = 2) -> list[HistoryBar]:
     """Return minutes of a random walk from the pre-market's open on."""
-    chance = random.Random(2)
+    chance = random.Random(seed)
     close, bars = 100.0, []
     for n in range(count):
         opened, close = close, round(close + chance.gauss(0, 0.2), 2)
@@ -147,15 +147,12 @@ def bench_history() -> None:
 def bench_checkpoint() -> None:
     """Measure the checkpoint of a full partition with all extras, against what a message holds."""
     operator = Operator(Definition(extras=("ema9", "rsi14", "atr14", "bollinger20")))
-    for n, minute in enumerate(walk(60), 1):
+    walks = [walk(60, seed=i) for i in range(CHECKPOINT_TICKERS)]
+    for n, minutes in enumerate(zip(*walks, strict=True), 1):
         bars = [
-            Bar(
-                f"T{i:03d}", "1m", minute.ts_ms, round(minute.open + i, 2),
-                round(minute.high + i, 2), round(minute.low + i, 2), round(minute.close + i, 2),
-                minute.volume + i,
-            )
-            for i in range(CHECKPOINT_TICKERS)
-        ]  # fmt: skip
+            Bar(f"T{i:03d}", "1m", m.ts_ms, m.open, m.high, m.low, m.close, m.volume)
+            for i, m in enumerate(minutes)
+        ]
         operator.step(frame(bars, n))
     report("indicators_checkpoint", "bytes", len(operator.snapshot()), FRAME_BYTES_MAX)
 
