@@ -23,9 +23,14 @@ def main() -> NoReturn:
     """Run the command line and exit; every failure of ours is one line without a traceback."""
     try:
         sys.exit(kite.main(prog_name="kite", standalone_mode=False) or 0)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
+    except click.UsageError as error:
+        words = error.ctx.command_path if error.ctx else "kite"
+        code = _say((f"{error.format_message().rstrip('.')}; see {words} --help",), error.exit_code)
+    except click.ClickException as error:
+        code = _say((error.format_message(),), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED
     except SettingsError as error:
@@ -49,10 +54,6 @@ class _Kite(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
-
-
-class _Home(click.ParamType[Path]):
-    name = "directory"
 
 
 def _home(value: str | None) -> Any:
@@ -114,14 +115,14 @@ def kite() -> None:
     type=int,
     metavar="PORT",
     envvar="KITE_NATS_PORT",
-    help="[default: 4222, or a free one]",
+    help="Where NATS listens; 0: any free port.  [default: 4222, or a free one]",
 )
 @click.option(
     "--postgres-port",
     type=int,
     metavar="PORT",
     envvar="KITE_POSTGRES_PORT",
-    help="[default: 5432, or a free one]",
+    help="Where Postgres listens; 0: any free port.  [default: 5432, or a free one]",
 )
 @click.option("--fresh", is_flag=True, help="Delete what this simulated market stored before.")
 @_home_option

@@ -212,7 +212,7 @@ def _leftovers(home: Home, running: bool) -> Finding:
     if left:
         detail = f"{', '.join(left)} still run without a supervisor"
         return Finding("leftovers", "warn", detail, "the next ./kite up stops them first")
-    return Finding("leftovers", "ok", "the stack runs" if running else "none")
+    return Finding("leftovers", "ok", "none, the stack runs" if running else "none")
 
 
 def _existing(path: Path) -> Path:
