@@ -31,7 +31,7 @@ from libs.common.telemetry import configure_logging, get_logger
 __all__ = ["Settings", "bootstrap"]
 
 WAIT_S = 60.0
-TICK_WAIT_S = 20.0
+TICK_WAIT_S = 12.0
 TICK_WAIT_SCHWAB_S = 3.0  # a closed market has none, and that is no fault
 _ALL_TICKS = "live.tick.>"
 

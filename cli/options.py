@@ -5,6 +5,8 @@ Everything that can be checked before something is started is checked here, all 
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +23,7 @@ __all__ = [
     "Market",
     "UpOptions",
     "parse_tickers",
+    "recording_start",
     "resolve",
     "schwab_token_file",
 ]
@@ -33,6 +36,7 @@ PARTITIONS_MAX = 64
 SPEED_MAX = 10_000
 TOKEN_FILE_NAME = "schwab-token.json"  # noqa: S105 - the name of the file, not what is in it
 CSV_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
+_LEAD = dt.timedelta(seconds=2)
 _T = TypeVar("_T")
 _TICKER = re.compile(r"[$A-Z0-9][A-Z0-9./^-]{0,14}")
 
@@ -181,6 +185,26 @@ def _csv_problems(path: Path, ticker: str) -> Iterator[str]:
             f"--csv {path}: the first line lacks {', '.join(missing)}; "
             f"it must name the columns {','.join(CSV_COLUMNS)}"
         )
+
+
+def recording_start(market: Market) -> str | None:
+    """Return the time just before the first bar of a CSV market, as an ISO time.
+
+    So that nobody waits through the hours before it. None when it cannot be told: whatever is wrong
+    with the first row, the simulator will name it.
+    """
+    try:
+        starts = [_first_stamp(path) for _, path in market.csv]
+        return (min(starts) - _LEAD).isoformat() if starts else None
+    except (ValueError, OverflowError, csv.Error, StopIteration, KeyError, TypeError):
+        return None
+
+
+def _first_stamp(path: Path) -> dt.datetime:
+    with path.open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file, skipinitialspace=True))
+    stamp = dt.datetime.fromisoformat(row["timestamp"].strip())
+    return stamp.replace(tzinfo=dt.UTC) if stamp.tzinfo is None else stamp
 
 
 def _digest(files: tuple[tuple[str, Path], ...]) -> str:

@@ -22,7 +22,13 @@ from pathlib import Path
 
 from cli.home import Home, Store
 from cli.milestones import BOOTSTRAP, CALLBACK, LOGIN, SCHEMA, STREAMS
-from cli.options import TOKEN_FILE_NAME, Market, UpOptions, schwab_token_file
+from cli.options import (
+    TOKEN_FILE_NAME,
+    Market,
+    UpOptions,
+    recording_start,
+    schwab_token_file,
+)
 from cli.ports import NATS_PORT, POSTGRES_PORT, Ports
 from cli.processes import Program
 from cli.programs import JobProgram, ServerProgram, ServiceProgram
@@ -135,6 +141,8 @@ def _add_simulator(stack: Stack, speed: float | None, ports: Ports) -> None:
         files = ",".join(f"{ticker}={path}" for ticker, path in stack.market.csv)
         # The recording begins with its first bar, however long the services take to start.
         environment |= {"KITE_SIM_CSV": files, "KITE_SIM_WAIT_FOR_SUBSCRIPTION": "1"}
+        start = os.environ.get("KITE_SIM_START") or recording_start(stack.market)
+        environment["KITE_SIM_START"] = start or ""
     _add_service(stack, ports, "simulator", lambda: environment, needs=(), stage=1)
 
 

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.options import DEMO_TICKERS, Market, UpOptions, parse_tickers, resolve
+from cli.options import (
+    DEMO_TICKERS,
+    Market,
+    UpOptions,
+    parse_tickers,
+    recording_start,
+    resolve,
+)
 from libs.common.errors import SettingsError
 
 HEADER = "timestamp,open,high,low,close,volume\n"
@@ -51,6 +58,19 @@ class TestMarket:
         assert (market.source, market.tickers) == ("csv", ("FXY",))
         assert market.csv == (("FXY", bars.resolve()),)
         assert market.store_name == f"csv/FXY-1min-2023-11-{market.csv_sha256[:8]}"
+
+    def test_a_recording_starts_just_before_its_first_bar(self, bars: Path) -> None:
+        """Nobody waits for hours until something happens."""
+        market = resolve(options(csv=(bars,)), {})
+        assert recording_start(market) == "2023-11-24T14:29:58+00:00"
+
+    @pytest.mark.parametrize("row", ["", "soon,1,1,1,1,1\n", "\n\n", '"'])
+    def test_a_first_row_that_makes_no_sense_is_left_to_the_simulator(
+        self, bars: Path, row: str
+    ) -> None:
+        """It reads every row, and says which one is wrong."""
+        bars.write_text(HEADER + row)
+        assert recording_start(resolve(options(csv=(bars,)), {})) is None
 
     def test_another_content_is_another_store(self, bars: Path) -> None:
         """Bars that were changed never meet rows of the old ones."""

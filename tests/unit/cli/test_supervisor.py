@@ -91,12 +91,16 @@ class TestStarting:
         assert machine.handle(Ready("writer"), 1) == [Announce()]
         assert machine.handle(Ready("writer"), 2) == []
 
-    def test_a_unit_that_was_ready_and_is_behind_now_does_not_hold_up_the_announcement(self) -> None:
+    def test_a_unit_that_was_ready_and_is_behind_now_does_not_hold_up_the_announcement(
+        self,
+    ) -> None:
         """Under load one of many is always catching up; what counts is that all came up."""
         machine = Supervisor(UNITS)
-        for event in (Elapsed(), Ready("nats"), Reached("streams"), Reached("schema")):
+        before: list[Event] = [Elapsed(), Ready("nats"), Reached("streams"), Reached("schema")]
+        after: list[Event] = [Ready("feed"), Unready("feed", "behind"), Exited("job", 0)]
+        for event in before:
             machine.handle(event, 0)
-        for event in (Ready("feed"), Unready("feed", "behind"), Exited("job", 0)):
+        for event in after:
             assert machine.handle(event, 1) == []
         assert machine.handle(Ready("writer"), 1) == [Announce()]
 
