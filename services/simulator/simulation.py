@@ -70,7 +70,7 @@ class Simulation:
             self.rules,
             position_ms=self.now_ms(),
             wall_ms=self.wall.now_ms(),
-            speed=self.clock.speed,
+            speed=lambda: self.clock.speed,
         )
 
     def save_clock(self) -> None:

@@ -127,14 +127,14 @@ class StreamSession:
         *,
         position_ms: int,
         wall_ms: int,
-        speed: float,
+        speed: Callable[[], float],
     ) -> None:
         self._feeds: dict[str, Feed] = {name: item.make_feed() for name, item in services.items()}
         self._symbols_max = {name: item.symbols_max for name, item in services.items()}
         self._identity = identity
         self._token_valid = token_valid
         self._rules = rules
-        self._heartbeat_ms = max(_HEARTBEAT_MS, int(_HEARTBEAT_WALL_MS_MIN * speed))
+        self._speed = speed
         self._next_heartbeat_ms = NEVER_MS
         self._empty_since_wall_ms: int | None = wall_ms
         self.position_ms = position_ms
@@ -168,7 +168,7 @@ class StreamSession:
             yield from self._stop(Code.STOP_STREAMING, "Stop streaming due to empty subscription")
 
     def skip_to(self, to_ms: int) -> None:
-        """Jump over a stretch without traffic; a heartbeat tells the new time at once."""
+        """Jump over a stretch without traffic, or to a new speed; a heartbeat tells it at once."""
         self.position_ms = max(self.position_ms, to_ms)
         if self.logged_in:
             self._next_heartbeat_ms = self.position_ms
@@ -191,6 +191,10 @@ class StreamSession:
             if not self.closed:
                 yield from self._answer(request, wall_ms)
 
+    def _heartbeat_ms(self) -> int:
+        """Ten seconds of virtual time, yet not more often than a socket should be bothered."""
+        return max(_HEARTBEAT_MS, int(_HEARTBEAT_WALL_MS_MIN * self._speed()))
+
     def _emit(self, at_ms: int) -> Iterator[Output]:
         for name, feed in self._feeds.items():
             if feed.due_ms(at_ms) <= at_ms:
@@ -198,7 +202,7 @@ class StreamSession:
                 if items:
                     yield data_frame(name, items, at_ms)
         if at_ms >= self._next_heartbeat_ms:
-            self._next_heartbeat_ms = at_ms + self._heartbeat_ms
+            self._next_heartbeat_ms = at_ms + self._heartbeat_ms()
             yield _send({"notify": [{"heartbeat": str(at_ms)}]}, "heartbeat")
 
     def _stop(self, code: int, msg: str) -> Iterator[Output]:
@@ -243,7 +247,7 @@ class StreamSession:
             return
         self.logged_in = True
         self._empty_since_wall_ms = wall_ms
-        self._next_heartbeat_ms = self.position_ms + self._heartbeat_ms
+        self._next_heartbeat_ms = self.position_ms + self._heartbeat_ms()
         yield self._reply(request, Code.SUCCESS, "server=s0166bdv-1;status=NP")
 
     def _keyed(self, request: Request, feed: Feed, wall_ms: int) -> Iterator[Output]:

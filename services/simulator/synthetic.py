@@ -151,13 +151,7 @@ class SyntheticMarket:
         return max(0.05, round(level, _CLOSE_DECIMALS))
 
     def _instrument(self, ticker: str) -> Instrument:
-        known = _KNOWN.get(ticker)
-        if known is not None:
-            return known
-        rng = Random(f"{self.seed}/{ticker}/instrument")
-        price = round(math.exp(rng.uniform(math.log(8), math.log(600))), 2)
-        shares = int(math.exp(rng.uniform(math.log(400_000), math.log(40_000_000))))
-        return Instrument(f"{ticker} Inc", price, shares, rng.uniform(0.008, 0.03))
+        return _KNOWN.get(ticker) or _invented(self.seed, ticker)
 
     def _make(self, ticker: str, day: dt.date) -> DayBars:
         session = session_of(day) if calendar.session(day) else None
@@ -271,6 +265,15 @@ class _Day:
         shares = int(expected)
         # A minute in which less than a round lot would trade is often silent.
         return shares if shares >= 100 or self._rng.random() < shares / 200 else 0
+
+
+@lru_cache(maxsize=4_096)
+def _invented(seed: str, ticker: str) -> Instrument:
+    """Return what a ticker that nobody knows is like."""
+    rng = Random(f"{seed}/{ticker}/instrument")
+    price = round(math.exp(rng.uniform(math.log(8), math.log(600))), 2)
+    shares = int(math.exp(rng.uniform(math.log(400_000), math.log(40_000_000))))
+    return Instrument(f"{ticker} Inc", price, shares, rng.uniform(0.008, 0.03))
 
 
 @lru_cache(maxsize=1)

@@ -114,6 +114,7 @@ class Connection:
     ) -> None:
         self.socket = socket
         self.session = simulation.session()
+        self._jumped_to_ms = simulation.clock.jumped_to_ms
         self._hub = hub
         self._simulation = simulation
         self._inbox: asyncio.Queue[str | bytes] = asyncio.Queue(_INBOX_FRAMES_MAX)
@@ -160,8 +161,9 @@ class Connection:
         await self._send_later_frames()
         simulation, session = self._simulation, self.session
         now_ms, wall_ms = simulation.now_ms(), simulation.wall.now_ms()
-        if session.position_ms < simulation.clock.jumped_to_ms:
-            session.skip_to(simulation.clock.jumped_to_ms)
+        if self._jumped_to_ms != simulation.clock.jumped_to_ms:
+            self._jumped_to_ms = simulation.clock.jumped_to_ms
+            session.skip_to(self._jumped_to_ms)
         for burst, output in enumerate(session.advance(now_ms, wall_ms)):
             await self._send(output)
             await self._answer_all()

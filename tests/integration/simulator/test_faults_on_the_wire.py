@@ -199,7 +199,7 @@ async def test_a_stalled_stream_bursts_with_old_stamps(broker: Broker) -> None:
         await stream.raw.level_one_equity_subs(["NVDA"])
         await stream.until(lambda: stream.quotes)
         loop = asyncio.get_running_loop()
-        await broker.faults(next={"stall": 1}, stall_s=3.0)
+        await broker.faults(next={"stall": 1}, stall_s=2.0)
         arrivals: list[float] = []
         stamps: list[int] = []
         while len(stamps) < 6:
@@ -209,9 +209,9 @@ async def test_a_stalled_stream_bursts_with_old_stamps(broker: Broker) -> None:
                 stamps.append(frame["data"][0]["timestamp"])
         waits = [b - a for a, b in pairwise(arrivals)]
         steps = [b - a for a, b in pairwise(stamps)]
-        assert max(waits) > 2.5 or arrivals[0] > 2.5
+        assert max(waits) > 1.5
         assert min(waits) < 0.3
-        assert max(steps) < 2_500
+        assert max(steps) < 1_500
 
 
 @on_simulator(speed=10)

@@ -35,6 +35,7 @@ class Driver:
     def __init__(
         self, market: Market, at_ms: int, *, rules: Rules | None = None, limit: int = 100
     ) -> None:
+        self.speed = 1.0
         self.session = StreamSession(
             {
                 "LEVELONE_EQUITIES": Service(limit, lambda: LevelOneFeed(market)),
@@ -45,7 +46,7 @@ class Driver:
             rules or Rules(),
             position_ms=at_ms,
             wall_ms=0,
-            speed=1.0,
+            speed=lambda: self.speed,
         )
         self._requests = 0
 

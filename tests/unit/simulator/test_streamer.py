@@ -239,6 +239,19 @@ def test_heartbeats_come_every_ten_seconds_and_tell_the_time() -> None:
     assert beats == [AT_MS + 10_000 * number for number in range(1, 7)]
 
 
+def test_heartbeats_keep_a_distance_of_50_ms_and_follow_the_speed() -> None:
+    """At 3,600 virtual seconds a second they are three minutes apart; at speed 1 again ten s."""
+    session = logged_in()
+    session.speed = 3_600.0
+    session.session.skip_to(AT_MS)
+    beats = [int(frame["notify"][0]["heartbeat"]) for frame in session.run(AT_MS + 400_000)]
+    assert beats == [AT_MS, AT_MS + 180_000, AT_MS + 360_000]
+    session.speed = 1.0
+    session.session.skip_to(AT_MS + 400_000)
+    beats = [int(frame["notify"][0]["heartbeat"]) for frame in session.run(AT_MS + 415_000)]
+    assert beats == [AT_MS + 400_000, AT_MS + 410_000]
+
+
 def test_a_connection_without_symbols_is_stopped() -> None:
     """Code 30 and the end after 30 s of wall time, counted from when the last symbol left."""
     session = logged_in()
