@@ -86,6 +86,10 @@ class World(Protocol):
         """Return when the server has delivered something again that nobody acknowledged."""
         ...
 
+    async def acknowledged(self, stream: str, consumer: str) -> None:
+        """Return when the server knows that nothing is left to deliver or to acknowledge."""
+        ...
+
     async def restart(self) -> None:
         """Let the server die as with kill -9 and come back."""
         ...
@@ -152,6 +156,9 @@ class MemoryWorld:
 
     async def redelivered(self, stream: str, consumer: str) -> None:
         await asyncio.sleep(0)  # the owner is never given anything twice here
+
+    async def acknowledged(self, stream: str, consumer: str) -> None:
+        await asyncio.sleep(0)  # it knows at once
 
     async def restart(self) -> None:
         self._server.stop()
@@ -277,6 +284,13 @@ class NatsWorld:
             return bool((await self._api(f"CONSUMER.INFO.{stream}.{consumer}"))["num_redelivered"])
 
         await eventually_async(some, DEADLINE_S, "something is delivered again")
+
+    async def acknowledged(self, stream: str, consumer: str) -> None:
+        async def all_done() -> bool:
+            info = await self._api(f"CONSUMER.INFO.{stream}.{consumer}")
+            return bool(info["num_pending"] == info["num_ack_pending"] == 0)
+
+        await eventually_async(all_done, DEADLINE_S, "everything is acknowledged")
 
     async def restart(self) -> None:
         assert self._running is not None, "this world's server is shared"
