@@ -199,19 +199,18 @@ async def test_a_stalled_stream_bursts_with_old_stamps(broker: Broker) -> None:
         await stream.raw.level_one_equity_subs(["NVDA"])
         await stream.until(lambda: stream.quotes)
         loop = asyncio.get_running_loop()
-        await broker.faults(next={"stall": 1}, stall_s=2.0)
-        arrivals: list[float] = []
+        arrivals = [loop.time()]
         stamps: list[int] = []
-        while len(stamps) < 6:
+        await broker.faults(next={"stall": 1}, stall_s=2.0)
+        while len(stamps) < 5:
             frame = json.loads(await stream.text())
             if "data" in frame:
                 arrivals.append(loop.time())
                 stamps.append(frame["data"][0]["timestamp"])
         waits = [b - a for a, b in pairwise(arrivals)]
-        steps = [b - a for a, b in pairwise(stamps)]
         assert max(waits) > 1.5
         assert min(waits) < 0.3
-        assert max(steps) < 1_500
+        assert min(b - a for a, b in pairwise(stamps)) > 700
 
 
 @on_simulator(speed=10)
