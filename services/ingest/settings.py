@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from libs.common.codec import FRAME_BYTES_MAX
 from libs.common.settings import Positive, ServiceSettings
 
 __all__ = ["TICKERS_MAX", "Settings"]
@@ -44,7 +45,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     ingest_history_retry_first_ms: Milliseconds = 1_000
 
     # -- bounds --
-    ingest_spool_bytes_max: Annotated[int, Meta(ge=1 << 20)] = 64 << 20
+    ingest_spool_bytes_max: Annotated[int, Meta(ge=FRAME_BYTES_MAX)] = 64 << 20
     ingest_spill_after_ms: Milliseconds = 1_000
 
     def __post_init__(self) -> None:
