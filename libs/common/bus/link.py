@@ -137,7 +137,7 @@ class Link:
                 await link.subscribe(f"{link._inbox}.*", link._on_answer)
         except (OSError, nats.errors.Error, TimeoutError) as error:
             await link.close()
-            reason = failures[-1] if failures else _reason(error)
+            reason = _most_telling(failures) or _reason(error)
             raise BusUnavailable(f"no connection to {address.server}: {reason}") from None
         except BaseException:
             await link.close()
@@ -292,6 +292,12 @@ def _never_reconnect(*_: Any) -> tuple[None, float]:
 def _give_up(answer: asyncio.Future[Msg], subject: str, timeout_s: float) -> None:
     if not answer.done():
         answer.set_exception(Doubt(f"no answer on {subject} within {timeout_s} s"))
+
+
+def _most_telling(failures: list[str]) -> str:
+    """Choose among the reasons of a few attempts: a refusal says more than a closed socket."""
+    refusals = [failure for failure in failures if "authorization" in failure.lower()]
+    return next(iter([*refusals, *failures[-1:]]), "")
 
 
 def _reason(error: BaseException) -> str:
