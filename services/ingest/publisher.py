@@ -20,6 +20,8 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from msgspec import Struct
+
 from libs.common import subjects
 from libs.common.bus import Bus
 from libs.common.errors import BusError, PositionError
@@ -34,8 +36,15 @@ __all__ = ["MEMORY_BYTES_MAX", "MEMORY_FRAMES_MAX", "Publisher"]
 MEMORY_FRAMES_MAX = 1_000
 MEMORY_BYTES_MAX = 8 << 20
 _BATCH_FRAMES_MAX = 64
-_BATCH_BYTES_MAX = 1 << 20
+_BATCH_BYTES_MAX = 32 << 10
 _SYNC_PAUSE_S = 0.02
+
+
+class _Waiting(Struct, frozen=True):
+    """A frame in memory, and since when (event loop's time)."""
+
+    since_s: float
+    record: Record
 
 
 class Publisher:
@@ -61,9 +70,10 @@ class Publisher:
         self._on_back = on_back
         self._router = Router(len(positions))
         self._assigned = {partition: place.n for partition, place in positions.items()}
-        self._memory: deque[Record] = deque()
+        self._memory: deque[_Waiting] = deque()
         self._memory_bytes = 0
         self._away = False
+        self._in_doubt = True  # until the first look at the stream
         self._pending = asyncio.Event()
         self._settled = asyncio.Event()
         self._unsynced = asyncio.Event()
@@ -153,15 +163,16 @@ class Publisher:
                 self._settled.set()
                 continue
             try:
-                async with asyncio.timeout(self._spill_after_s + 0.01 * len(batch)):
-                    if self._away:
-                        await self._resync()
-                    await self._send(batch)
+                if self._in_doubt:
+                    await self._resync()
+                await self._send(batch)
             except (BusError, TimeoutError) as error:
+                self._in_doubt = True
                 self._go_away(f"{type(error).__name__}: {error}")
+                self._release()
                 await asyncio.sleep(backoff.next_s())
             else:
-                self._release(batch)
+                self._release()
                 backoff.reset()
 
     def _batch(self) -> list[Record]:
@@ -171,7 +182,7 @@ class Publisher:
                 self._on_back()
             elif not self._spool.empty:
                 return self._spool.peek(_BATCH_BYTES_MAX)
-        return [self._memory[i] for i in range(min(len(self._memory), _BATCH_FRAMES_MAX))]
+        return [waiting.record for waiting in itertools.islice(self._memory, _BATCH_FRAMES_MAX)]
 
     async def _send(self, batch: list[Record]) -> None:
         """Publish a batch: partitions side by side, the frames of each in order."""
@@ -192,13 +203,16 @@ class Publisher:
         for record in records:
             if record.n <= place.n:
                 continue
-            place.seq = await self._bus.publish(subject, record.data, expected_last_seq=place.seq)
+            async with asyncio.timeout(self._spill_after_s):
+                place.seq = await self._bus.publish(
+                    subject, record.data, expected_last_seq=place.seq
+                )
             place.n, place.epoch = record.n, record.epoch
 
-    def _release(self, batch: list[Record]) -> None:
+    def _release(self) -> None:
         """Let go of what is stored; it may have moved from memory to the spool meanwhile."""
-        while self._memory and self._is_stored(self._memory[0]):
-            self._memory_bytes -= self._memory.popleft().size
+        while self._memory and self._is_stored(self._memory[0].record):
+            self._memory_bytes -= self._memory.popleft().record.size
         if not self._spool.empty:
             done = []
             for record in self._spool.peek(_BATCH_BYTES_MAX):
@@ -225,20 +239,25 @@ class Publisher:
             if stored is None:
                 place.seq = 0  # all of it has aged out; the numbers go on
                 continue
-            pending = itertools.chain(self._spool.all(), self._memory)
+            in_memory = (waiting.record for waiting in self._memory)
+            pending = itertools.chain(self._spool.all(), in_memory)
             judge(partition, place, stored, pending, self.epoch)
             found = stored.position
             place.n, place.epoch, place.seq = found.n, found.epoch, found.seq
+        self._in_doubt = False
 
     # -- memory and spool --
 
     def _keep(self, records: list[Record]) -> bool:
         if self._away:
             return self._spill() and self._append(records)
-        self._memory.extend(records)
+        now_s = asyncio.get_running_loop().time()
+        self._memory.extend(_Waiting(now_s, record) for record in records)
         self._memory_bytes += sum(record.size for record in records)
         if len(self._memory) > MEMORY_FRAMES_MAX or self._memory_bytes > MEMORY_BYTES_MAX:
             self._go_away("more is pending than memory may hold")
+        elif self._memory and now_s - self._memory[0].since_s > self._spill_after_s:
+            self._go_away("the bus is slower than the broker")
         return True
 
     def _go_away(self, reason: str) -> None:
@@ -250,7 +269,7 @@ class Publisher:
     def _spill(self) -> bool:
         """Move what is pending in memory to the spool; False when the spool does not take it."""
         if self._memory:
-            if not self._append(list(self._memory)):
+            if not self._append([waiting.record for waiting in self._memory]):
                 return False
             self._memory.clear()
             self._memory_bytes = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,12 @@ def check_keys(events: Sequence[Tick | Bar]) -> None:
     for kind, ticker in {key[:2] for key in found}:
         times = [ts_ms for k, t, ts_ms in found if (k, t) == (kind, ticker)]
         assert times == sorted(times)
+
+
+async def bars_of_epoch(on: Stage, epoch: int, count: int) -> bool:
+    """Whether a life has published so many bars."""
+    frames = [frame for _, frame in await on.frames() if frame.epoch == epoch]
+    return sum(isinstance(event, Bar) for frame in frames for event in frame.events) >= count
 
 
 class TestBusAway:
@@ -70,7 +77,7 @@ class TestBusAway:
             check_keys(await on.events(Tick))
 
         async def on_stage() -> None:
-            async with stage(server, tmp_path, speed=120) as found:
+            async with stage(server, tmp_path, speed=60) as found:
                 await scenario(found)
 
         asyncio.run(on_stage())
@@ -116,8 +123,9 @@ class TestKilled:
             for life in range(1, 5):
                 process = on.process()
                 try:
-                    count = len(await on.events(Bar))
-                    await on.until(Bar, count + 6, f"bars in life {life}")
+                    await eventually_async(
+                        partial(bars_of_epoch, on, life, 6), DEADLINE_S, f"bars of life {life}"
+                    )
                     if life == 4:
                         await on.until_settled()
                         assert await asyncio.to_thread(process.terminate) == 0
@@ -132,7 +140,7 @@ class TestKilled:
             assert {gap.cause for gap in gaps} == {"restart"}
             await on.check_bars()
 
-        play(scenario, speed=120)
+        play(scenario, speed=60)
 
     def test_killed_while_the_bus_is_away_too(self, mortal_nats: Running, tmp_path: Path) -> None:
         """The next life sends what the dead one had spooled, before anything of its own."""
@@ -155,7 +163,9 @@ class TestKilled:
             async with on.ingest() as running:
                 await on.until(Bar, len(await on.events(Bar)) + 6)
                 await on.until_settled()
-                assert running.metric("kite_ingest_spool_bytes") == 0
+                await eventually_async(
+                    lambda: running.metric("kite_ingest_spool_bytes") == 0, DEADLINE_S, "drained"
+                )
             assert kept > 20_000
             frames = await on.frames()
             assert {frame.epoch for _, frame in frames} == {1, 2}
@@ -171,7 +181,7 @@ class TestKilled:
             await on.check_bars()
 
         async def on_stage() -> None:
-            async with stage(server, tmp_path, speed=120) as found:
+            async with stage(server, tmp_path, speed=60) as found:
                 await scenario(found)
 
         asyncio.run(on_stage())
