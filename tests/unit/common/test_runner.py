@@ -95,7 +95,7 @@ class TestExitCodes:
 
         async def grouped(_: Runtime[Any]) -> None:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(asyncio.sleep(3600))
+                tasks.create_task(asyncio.Event().wait())
                 tasks.create_task(alone(_))
 
         for serve in (alone, grouped):
@@ -137,7 +137,7 @@ class TestStop:
 
         async def serve(runtime: Runtime[Any]) -> None:
             runtime.stop.set()
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()
 
         assert live(serve, KITE_STOP_DEADLINE_S="1") == 1
         assert events(capsys)[-1]["event"] == "service.stop_deadline_passed"
