@@ -20,7 +20,6 @@ import asyncio
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,9 @@ with warnings.catch_warnings(record=True):
 from libs.common.clock import Clock
 from libs.common.events import HistoryBar
 from services.ingest import wire
+from services.ingest.answers import admin_code, awaited_answer
 from services.ingest.candles import minutes_of
+from services.ingest.origin import RewriteTransport
 from services.ingest.token_file import TokenFile, TokenInvalid
 from services.ingest.wire import Reject
 
@@ -52,7 +53,6 @@ __all__ = ["Account", "Connection", "Denied", "RequestFailed", "SubscriptionCut"
 API_ORIGIN = "https://api.schwabapi.com"
 SOCKET_BYTES_MAX = 32 << 20
 LOGIN_DENIED, EVICTED, SYMBOL_LIMIT = 3, 12, 19
-_SUCCESS_CODES = frozenset({0, 26, 27, 28, 29})
 _TOO_MANY_PAUSE_S = 10.0
 _BLOCKED_PAUSE_S = 5.0
 _CLOSE_S_MAX = 2
@@ -178,7 +178,7 @@ class Account:
 
         mounts = None
         if self._base_url is not None:
-            mounts = {API_ORIGIN: _RewriteTransport(httpx.URL(self._base_url))}
+            mounts = {API_ORIGIN: RewriteTransport(httpx.URL(self._base_url))}
         session = AsyncOAuth2Client(
             self._key,
             client_secret=self._secret,
@@ -308,63 +308,14 @@ class _Tap(StreamJsonDecoder):  # type: ignore[misc]  # the library has no types
         self._take(received_ms, len(raw), message)
         if isinstance(message, Reject):
             return {}
-        if "notify" in message:
-            self._watch_admin(message["notify"])
-        if "response" in message and self.expected is not None:
-            return self._answer(message["response"])
-        return {}
-
-    def _answer(self, entries: Any) -> dict[str, Any]:
-        """Return the awaited answer in the form that the library expects, or nothing."""
-        for entry in entries if isinstance(entries, list) else ():
-            try:
-                request_id, code = str(entry["requestid"]), int(entry["content"]["code"])
-                message = str(entry["content"].get("msg", ""))
-                service, command = entry["service"], entry["command"]
-            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-                continue
-            if request_id != self.expected:
-                continue
-            with suppress(wire.BadItem):
-                self.answer_ms = wire.time_ms(entry.get("timestamp"))
-            content = {"code": 0 if code in _SUCCESS_CODES else code, "msg": message}
-            return {
-                "response": [
-                    {
-                        "requestid": request_id,
-                        "service": service,
-                        "command": command,
-                        "content": content,
-                    }
-                ]
-            }
-        return {}
-
-    def _watch_admin(self, notices: Any) -> None:
-        for notice in notices if isinstance(notices, list) else ():
-            if isinstance(notice, dict) and isinstance(notice.get("content"), dict):
-                code = notice["content"].get("code")
-                if isinstance(code, int):
-                    self.admin_code = code
-
-
-class _RewriteTransport(httpx.AsyncBaseTransport):
-    """Sends requests for Schwab's API to another origin, such as the simulator."""
-
-    def __init__(self, origin: httpx.URL) -> None:
-        self._origin = origin
-        self._inner = httpx.AsyncHTTPTransport()
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Pass the request on with its path and query."""
-        request.url = request.url.copy_with(
-            scheme=self._origin.scheme, host=self._origin.host, port=self._origin.port
-        )
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._inner.aclose()
+        self.admin_code = admin_code(message.get("notify")) or self.admin_code
+        if self.expected is None:
+            return {}
+        answer = awaited_answer(message.get("response"), self.expected)
+        if answer is None:
+            return {}
+        self.answer_ms = answer.sent_ms or self.answer_ms
+        return answer.message
 
 
 def _require_ok(response: httpx.Response) -> None:

@@ -8,10 +8,7 @@ inbox, send or spool what is pending, write a last checkpoint.
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +16,23 @@ from msgspec import Struct
 
 from libs.common import calendar
 from libs.common.bus import Bus, StreamState
-from libs.common.errors import EXIT_REFUSED, BusUnavailable, KiteError, SettingsError
+from libs.common.errors import BusUnavailable
 from libs.common.runner import Backoff, Runtime, connect_bus
 from services.ingest.backfill import Backfill, Job, RequestBudget
-from services.ingest.checkpoints import Checkpoints, load_positions, recall
+from services.ingest.checkpoints import Checkpoints, recall
 from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
-from services.ingest.positions import Position
 from services.ingest.publisher import Publisher
 from services.ingest.schwab import Account, RequestFailed
 from services.ingest.session import Connected, Item, Session, Subscribed, Wire
 from services.ingest.settings import Settings
-from services.ingest.spool import Spool
+from services.ingest.startup import load, locked, open_spool
 from services.ingest.token_file import TokenInvalid
 from services.ingest.wire import Reject
 
-__all__ = ["AlreadyRunning", "serve"]
+__all__ = ["Ingest", "serve"]
 
 _HISTORY_POLL_S = 0.05
 _RESUME_EVERY_S = 1.0
@@ -51,24 +47,18 @@ class Answered(Struct, frozen=True):
     answer: DayAnswer
 
 
-class AlreadyRunning(KiteError):
-    """Another ingest uses the same data directory."""
-
-    exit_code = EXIT_REFUSED
-
-
 async def serve(runtime: Runtime[Settings]) -> None:
     """Run ingest until `runtime.stop`; raises a KiteError for what waiting cannot mend."""
     settings = runtime.settings
     data_dir = Path(settings.ingest_data_dir)
-    with _locked(data_dir):
+    with locked(data_dir):
         runtime.health.require("schwab", "waiting for the bus")
         async with connect_bus(runtime) as bus:
-            loaded = await _load(runtime, bus)
+            loaded = await load(runtime, bus)
             if loaded is None:
                 return
             stream, positions = loaded
-            with _spool(data_dir, stream.created_ms, settings.ingest_spool_bytes_max) as spool:
+            with open_spool(data_dir, stream.created_ms, settings.ingest_spool_bytes_max) as spool:
                 if spool.cut_bytes:
                     runtime.log.error("spool.cut", bytes=spool.cut_bytes)
                 publisher = Publisher(
@@ -277,59 +267,6 @@ class Ingest:
 
 
 # -- starting and stopping --
-
-
-@contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    """Hold the directory for this process; raises AlreadyRunning or SettingsError."""
-    path = data_dir / "ingest.lock"
-    try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SettingsError(
-            [f"KITE_INGEST_DATA_DIR: {data_dir} is not writable: {error.strerror}"]
-        ) from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise AlreadyRunning(
-            f"another ingest holds {path}; two Schwab sessions would evict each other: stop the "
-            "other one first"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _spool(data_dir: Path, stream_created_ms: int, bytes_max: int) -> Iterator[Spool]:
-    try:
-        spool = Spool(data_dir / "spool", stream_created_ms, bytes_max)
-    except OSError as error:
-        raise SettingsError(
-            [f"KITE_INGEST_DATA_DIR: the spool in {data_dir} cannot be used: {error.strerror}"]
-        ) from None
-    try:
-        yield spool
-    finally:
-        spool.close()
-
-
-async def _load(
-    runtime: Runtime[Settings], bus: Bus
-) -> tuple[StreamState, dict[int, Position]] | None:
-    """Read the positions as soon as the bus answers; None when stopped before."""
-    backoff = Backoff()
-    while not runtime.stop.is_set():
-        try:
-            return await load_positions(bus, runtime.settings.partitions)
-        except BusUnavailable as error:
-            runtime.log.warning("ingest.load_waits", error=str(error))
-            await backoff.pause(runtime.stop)
-    return None
 
 
 def _away(runtime: Runtime[Settings], reason: str) -> None:

@@ -42,7 +42,6 @@ __all__ = ["TICKERS", "Process", "Running", "Stage", "stage"]
 TICKERS = ("IWM", "QQQ", "SPY")
 PARTITIONS = 2
 DEADLINE_S = 30.0
-_POLL_S = 0.05  # reading the stream more often would slow down what is tested
 ROOT = Path(__file__).parents[3]
 
 E = TypeVar("E", Tick, Bar, Gap, Clock, History)
@@ -189,7 +188,6 @@ class Stage:
         """Wait until at least so many events of a kind are stored, and return them."""
 
         async def enough() -> list[E]:
-            await asyncio.sleep(_POLL_S)
             found = await self.events(kind)
             return found if len(found) >= count else []
 
@@ -199,7 +197,6 @@ class Stage:
         """Wait until no gap is open any more."""
 
         async def settled() -> bool:
-            await asyncio.sleep(_POLL_S)
             states = {gap.id: gap.state for gap in await self.events(Gap)}
             return bool(states) and "open" not in states.values()
 
