@@ -1,7 +1,7 @@
 """Orders to the running stack, over a Unix socket that only its owner can open.
 
 One line of JSON each way: `{"verb": "restart", "unit": "ingest"}` is answered by
-`{"ok": true, "text": "…"}`. Whoever sent an order sees in the state what became of it.
+`{"ok": true, "text": "…"}`. Whoever sent an order asks for the state to see what became of it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from cli.servers.host import explain_os_errors
 from cli.state import NotRunningError, ProcessState, StackState, read_state
 from libs.common.errors import KiteError, SettingsError
 
-__all__ = ["Answer", "Order", "down", "listen", "restart"]
+__all__ = ["Answer", "Order", "current_state", "down", "listen", "restart"]
 
-_LINE_BYTES_MAX = 4096
+_ORDER_BYTES_MAX = 4096
+_ANSWER_BYTES_MAX = 1 << 20
 _ANSWER_WAIT_S = 5.0
 _POLL_S = 0.05
 DOWN_WAIT_S = 90.0
@@ -35,15 +36,16 @@ RESTART_WAIT_S = 60.0
 class Order(msgspec.Struct, frozen=True):
     """What somebody wants of the running stack."""
 
-    verb: Literal["restart", "stop"]
+    verb: Literal["restart", "state", "stop"]
     unit: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Whether the order was taken, and why not."""
+    """Whether the order was taken, and why not; the state, if that was asked for."""
 
     ok: bool
     text: str = ""
+    state: StackState | None = None
 
 
 async def listen(home: Home, take: Callable[[Order], Answer]) -> asyncio.Server:
@@ -63,7 +65,7 @@ async def listen(home: Home, take: Callable[[Order], Answer]) -> asyncio.Server:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_unix_server(on_connection, path, limit=_LINE_BYTES_MAX)
+    server = await asyncio.start_unix_server(on_connection, path, limit=_ORDER_BYTES_MAX)
     path.chmod(0o600)
     return server
 
@@ -85,7 +87,19 @@ def _send(home: Home, order: Order) -> Answer:
         connection.connect(str(home.socket_file))
         connection.sendall(msgspec.json.encode(order) + b"\n")
         with connection.makefile("rb") as answers:
-            return msgspec.json.decode(answers.readline(_LINE_BYTES_MAX), type=Answer)
+            return msgspec.json.decode(answers.readline(_ANSWER_BYTES_MAX), type=Answer)
+
+
+def current_state(home: Home) -> StackState:
+    """Return the running stack's state, from itself or, if it is too busy, from its file.
+
+    Raises NotRunningError, or SettingsError when the home belongs to another user.
+    """
+    kept = read_state(home)
+    try:
+        return _send(home, Order("state")).state or kept
+    except (OSError, msgspec.MsgspecError):
+        return kept
 
 
 def down(home: Home) -> None:
@@ -121,7 +135,7 @@ def restart(home: Home, unit: str) -> None:
 
     Raises NotRunningError, SettingsError for an unknown name, KiteError when it does not come back.
     """
-    before = _process(read_state(home), unit)
+    before = _process(current_state(home), unit)
     try:
         answer = _send(home, Order("restart", unit))
     except (OSError, msgspec.MsgspecError) as error:
@@ -129,7 +143,7 @@ def restart(home: Home, unit: str) -> None:
     if not answer.ok:
         raise KiteError(answer.text)
     end_s = time.monotonic() + RESTART_WAIT_S
-    while (now := _process(read_state(home), unit)).state != "running" or now.pid == before.pid:
+    while (now := _process(current_state(home), unit)).state != "running" or now.pid == before.pid:
         if time.monotonic() >= end_s:
             reason = f": {now.reason}" if now.reason else ""
             raise KiteError(f"{unit} is {now.state} after {RESTART_WAIT_S:.0f} s{reason}")

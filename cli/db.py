@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cli.control import current_state
 from cli.home import Home
 from cli.servers.credentials import load_credentials
-from cli.state import NotRunningError, read_state
+from cli.state import NotRunningError
 from deploy.supabase.migrate import Applied, migrate
 from deploy.supabase.roles import LOGIN_ROLES, OWNER
 
@@ -48,7 +49,7 @@ def _owner_dsn(home: Home) -> str:
     if dsn := os.environ.get("KITE_PG_DSN"):
         return dsn
     try:
-        state = read_state(home)
+        state = current_state(home)
     except NotRunningError as error:
         raise NotRunningError(f"{error}, or name a database in KITE_PG_DSN") from error
     parts = urlsplit(state.postgres or "")

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import asyncpg
 import msgspec
 
+from cli.control import current_state
 from cli.home import Home
 from cli.output import console, table
-from cli.state import NotRunningError, StackState, read_state
+from cli.state import NotRunningError, StackState
 from libs.common.clock import SystemClock
 from libs.common.errors import SettingsError
 
@@ -54,7 +55,7 @@ def run(home: Home, *, as_json: bool) -> int:
     """Print every check and return 0 if none failed."""
     state: StackState | None = None
     try:
-        state = read_state(home)
+        state = current_state(home)
     except NotRunningError:
         if not os.environ.get("KITE_PG_DSN"):
             raise

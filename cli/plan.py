@@ -46,6 +46,7 @@ __all__ = ["Stack", "build"]
 STOP_DEADLINE_S = 5
 KILL_AFTER_S = 8.0
 _SERVERS_KILL_AFTER_S = 20.0
+_NATS_RECHECK_S = 5.0
 
 # Decided here, whatever the environment says.
 _DECIDED = frozenset({"KITE_HOME", "KITE_PYTHON", "KITE_METRICS_PORT", "KITE_TICKERS"})
@@ -119,9 +120,9 @@ def _add_servers(stack: Stack) -> None:
     root, runtime = stack.store.root, stack.home.runtime
     nats = NatsServer(root, partitions=stack.partitions, port=stack.nats_port, runtime=runtime)
     postgres = PostgresServer(root, port=stack.postgres_port, runtime=runtime)
-    for server in (nats, postgres):
-        unit = Unit(server.name, stop_stage=4, stop_deadline_s=_SERVERS_KILL_AFTER_S)
-        stack.add(ServerProgram(server), unit)
+    for program in (ServerProgram(nats, recheck_s=_NATS_RECHECK_S), ServerProgram(postgres)):
+        unit = Unit(program.name, stop_stage=4, stop_deadline_s=_SERVERS_KILL_AFTER_S)
+        stack.add(program, unit)
 
 
 def _add_simulator(stack: Stack, speed: float | None, ports: Ports) -> None:

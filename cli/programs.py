@@ -19,7 +19,7 @@ from cli.home import CHECKOUT
 from cli.ports import Ports
 from cli.servers.host import LOOPBACK
 from cli.servers.server import Command, LocalServer
-from cli.units import Event, Hung, Ready, Unready
+from cli.units import Event, Hung, Ready, RestartAsked, Unready
 from libs.common.errors import ServerError
 
 __all__ = ["JobProgram", "ServerProgram", "ServiceProgram", "ask"]
@@ -28,7 +28,8 @@ SILENCE_S_MAX = 60.0
 _POLL_STARTING_S = 0.05
 _POLL_RUNNING_S = 1.0
 _ANSWER_WAIT_S = 2.0
-_SERVER_READY_DEADLINE_S = 60.0
+_SERVER_START_S = 60.0
+_SERVER_SICK_S = 30.0
 _ANSWER_BYTES_MAX = 8 << 20
 
 Report = Callable[[Event], None]
@@ -57,9 +58,14 @@ async def ask(port: int, path: str) -> tuple[int, bytes]:
 
 @dataclass
 class ServerProgram:
-    """A local server; it is ready once it answers as itself, and then until it ends."""
+    """A local server; it is ready once it answers as itself.
+
+    With `recheck_s` it is asked again that often, and restarted when it gave no good answer for
+    half a minute: a nats-server that met a full disk stays frozen when there is room again.
+    """
 
     server: LocalServer
+    recheck_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -75,14 +81,24 @@ class ServerProgram:
         return self.server.command()
 
     async def watch(self, report: Report) -> None:
-        """Report once that the server is ready; one that never is counts as hung."""
-        try:
-            await self.server.wait_ready(deadline_s=_SERVER_READY_DEADLINE_S)
-        except ServerError as error:
-            report(Unready(self.name, str(error)))
-            report(Hung(self.name))
-        else:
-            report(Ready(self.name))
+        """Report readiness; a server that never gets ready, or is sick for long, is restarted."""
+        loop = asyncio.get_running_loop()
+        well_s, deadline_s = loop.time(), _SERVER_START_S
+        while True:
+            try:
+                await self.server.wait_ready(deadline_s=deadline_s)
+            except ServerError as error:
+                report(Unready(self.name, str(error)))
+                if loop.time() - well_s >= _SERVER_SICK_S:
+                    report(RestartAsked(self.name, str(error)))
+                    return
+            else:
+                report(Ready(self.name))
+                well_s = loop.time()
+            if self.recheck_s is None:
+                return
+            await asyncio.sleep(self.recheck_s)
+            deadline_s = 0.0  # a single question: a server that is sick logs every one of them
 
     def explain(self, log_tail: str) -> str | None:
         """Name the cause of an end."""

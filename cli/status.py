@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from cli.control import current_state
 from cli.home import Home
 from cli.output import STATE_STYLES, console, duration, size, table
-from cli.state import NotRunningError, ProcessState, StackState, read_state
+from cli.state import NotRunningError, ProcessState, StackState
 from libs.common.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _KINDS = {"demo": "simulated market", "csv": "market from CSV", "schwab": "Schwa
 def show(home: Home, *, as_json: bool) -> int:
     """Print the state; return 0 if the stack runs, else 1."""
     try:
-        state = read_state(home)
+        state = current_state(home)
     except NotRunningError as error:
         if not as_json:
             raise

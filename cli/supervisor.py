@@ -141,8 +141,8 @@ class Supervisor:
                 return self._on_hung(name)
             case Exited(name, code, last_words):
                 return self._on_exit(name, code, last_words, now_s)
-            case RestartAsked(name):
-                return self._on_restart(name, now_s)
+            case RestartAsked(name, reason):
+                return self._on_restart(name, reason, now_s)
             case StopAsked(code):
                 self._stop(code)
             case ForceAsked():
@@ -208,7 +208,7 @@ class Supervisor:
         standing.state, standing.due_s = State.BACKOFF, now_s + wait_s
         return [Report("warning", f"{unit.name} ended ({how}); starting it again in {wait_s:g} s")]
 
-    def _on_restart(self, name: str, now_s: float) -> list[Action]:
+    def _on_restart(self, name: str, reason: str, now_s: float) -> list[Action]:
         standing = self._of[name]
         if self.stopping or self._unit[name].job:
             return []
@@ -217,7 +217,8 @@ class Supervisor:
             return []
         if standing.state in LIVE_STATES and not standing.restart_wanted:
             standing.restart_wanted = True
-            return [self._terminate(name, now_s)]
+            told = [Report("warning", f"restarting {name}: {reason}")] if reason else []
+            return [*told, self._terminate(name, now_s)]
         return []
 
     def _abort(self, text: str, code: int) -> list[Action]:

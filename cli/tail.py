@@ -14,10 +14,10 @@ import signal
 import nats
 from nats.aio.msg import Msg
 
+from cli.control import current_state
 from cli.home import Home
 from cli.lines import json_line, lines
 from cli.output import console
-from cli.state import read_state
 from deploy.nats.policy import OBSERVER, inbox_prefix
 from libs.common.errors import BusUnavailable, SettingsError
 
@@ -36,7 +36,7 @@ def run(home: Home, subjects: tuple[str, ...], *, count: int | None, as_json: bo
             raise SettingsError(
                 [f"{subject!r} is no subject; for example 'live.>' or live.tick.QQQ"]
             )
-    url = read_state(home).nats or ""
+    url = current_state(home).nats or ""
     asyncio.run(_tail(url, subjects, count, as_json))
 
 

@@ -113,9 +113,10 @@ class Exited:
 
 @dataclass(frozen=True)
 class RestartAsked:
-    """Somebody wants a unit restarted."""
+    """Somebody wants a unit restarted; `reason` is told to the operator, if there is one."""
 
     unit: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)

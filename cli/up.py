@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -20,15 +20,14 @@ import msgspec
 from cli import control
 from cli.home import Home, Store, StoreIdentity
 from cli.logs import LogFile
-from cli.milestones import MILESTONES
 from cli.options import Market, UpOptions, resolve
+from cli.output import size
 from cli.plan import Stack, build
 from cli.ports import Ports
 from cli.processes import Processes, stop_leftovers
-from cli.programs import ServerProgram, ServiceProgram
-from cli.progress import Progress, Row, open_progress
+from cli.progress import Progress, open_progress
 from cli.servers.host import LOOPBACK, require_free_space
-from cli.state import ProcessState, StackState, write_state
+from cli.state import write_state
 from cli.supervisor import Supervisor
 from cli.units import (
     Action,
@@ -44,19 +43,19 @@ from cli.units import (
     Report,
     RestartAsked,
     Start,
-    State,
     StopAsked,
     Terminate,
-    Unit,
 )
-from deploy.nats.policy import OBSERVER
-from deploy.supabase.roles import READER
+from cli.view import View
 from libs.common.clock import SystemClock
 from libs.common.errors import SettingsError
 
 __all__ = ["up"]
 
 FREE_BYTES_MIN = 512 << 20
+LOW_BYTES = 128 << 20
+EVENTS_MAX = 4096  # a process reports at most twenty times a second, and all is handled at once
+_DISK_EVERY_S = 5.0
 _SHOW_EVERY_S = 0.1
 _IDLE_S = 1.0
 
@@ -106,18 +105,19 @@ class _Run:
         self._home = home
         self._stack = stack
         self._supervisor = Supervisor(stack.units)
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_MAX)
         self._processes = Processes(
             stack.programs, home.logs, home.run / "pids", self._events.put_nowait
         )
         self._log = LogFile(home.logs / "kite.log")
         self._clock = SystemClock()
-        self._started_ms = self._clock.now_ms()
-        self._reached_ms: dict[str, int] = {}
-        self._since_ms: dict[str, int] = {}
+        now_ms = self._clock.now_ms()
+        self._view = View(stack, self._supervisor, self._processes, now_ms)
         self._progress: Progress = open_progress(_title(stack.market, stack.store))
         self._notes = notes
         self._code: int | None = None
+        self._disk_due_s = 0.0
+        self._disk_is_low = False
 
     async def until_stopped(self) -> int:
         """Carry out what the supervisor says until the last process is gone."""
@@ -152,23 +152,38 @@ class _Run:
             return Elapsed()
 
     def _handle(self, event: Event) -> None:
-        before = self._snapshot()
+        before = self._view.fingerprint()
+        self._watch_disk()
         if isinstance(event, Exited) and event.code != 0:
             self._write_log("warning", "process.ended", unit=event.unit, code=event.code)
         if isinstance(event, Reached | Ready):
             name = event.milestone if isinstance(event, Reached) else event.unit
-            self._reached_ms.setdefault(name, self._clock.now_ms() - self._started_ms)
+            self._view.reached_ms.setdefault(name, self._clock.now_ms() - self._view.started_ms)
         for action in self._supervisor.handle(event, asyncio.get_running_loop().time()):
             self._act(action)
-        if self._snapshot() != before:
+        if self._view.fingerprint() != before:
             self._write_state()
         if not self._supervisor.announced:
-            self._progress.show(self._rows())
+            self._progress.show(self._view.rows())
+
+    def _watch_disk(self) -> None:
+        """Say once that the disk is nearly full, and once that there is room again."""
+        loop_s = asyncio.get_running_loop().time()
+        if loop_s < self._disk_due_s:
+            return
+        self._disk_due_s = loop_s + _DISK_EVERY_S
+        free = shutil.disk_usage(self._home.root).free
+        if free < LOW_BYTES and not self._disk_is_low:
+            where = f"{size(free)} left on the disk of {self._home.root}"
+            self._tell("error", f"only {where}: free some, nothing more can be stored soon")
+        elif free >= LOW_BYTES and self._disk_is_low:
+            self._tell("info", "there is room on the disk again")
+        self._disk_is_low = free < LOW_BYTES
 
     def _act(self, action: Action) -> None:
         match action:
             case Start(name):
-                self._since_ms[name] = self._clock.now_ms()
+                self._view.since_ms[name] = self._clock.now_ms()
                 self._processes.start(name)
             case Terminate(name):
                 self._processes.terminate(name)
@@ -197,6 +212,8 @@ class _Run:
             self._tell("info", "stopping, as ./kite down asks")
             self._events.put_nowait(StopAsked())
             return control.Answer(ok=True)
+        if order.verb == "state":
+            return control.Answer(ok=True, state=self._view.state())
         if order.unit not in self._restartable():
             return control.Answer(ok=False, text=f"there is no {order.unit!r} to restart")
         if self._supervisor.stopping:
@@ -211,10 +228,10 @@ class _Run:
     # -- telling -----------------------------------------------------------------------------------
 
     def _announce(self) -> None:
-        took_ms = self._clock.now_ms() - self._started_ms
-        self._reached_ms["ready"] = took_ms
-        self._write_log("info", "stack.ready", timings_ms=self._reached_ms)
-        self._progress.show(self._rows())
+        took_ms = self._clock.now_ms() - self._view.started_ms
+        self._view.reached_ms["ready"] = took_ms
+        self._write_log("info", "stack.ready", timings_ms=self._view.reached_ms)
+        self._progress.show(self._view.rows())
         self._write_state()
         self._progress.finish(
             [
@@ -234,7 +251,7 @@ class _Run:
         url = f"nats://{LOOPBACK}:{self._stack.nats_port}"
         line = f"ready {url}"
         if self._options.as_json:
-            facts = {"event": "ready", "url": url, "timings_ms": self._reached_ms}
+            facts = {"event": "ready", "url": url, "timings_ms": self._view.reached_ms}
             line = msgspec.json.encode(facts).decode()
         with contextlib.suppress(BrokenPipeError):  # nobody listens; the stack runs all the same
             print(line, flush=True)
@@ -253,79 +270,11 @@ class _Run:
         }
         self._log.write(msgspec.json.encode(record) + b"\n")
 
-    def _rows(self) -> dict[str, Row]:
-        rows = {}
-        for unit in self._stack.units:
-            reached_ms = self._reached_ms.get(unit.name)
-            rows[unit.name] = Row(
-                State.DONE if unit.job and reached_ms else self._supervisor.state(unit.name),
-                reached_ms / 1000 if reached_ms is not None else None,
-                self._note(unit),
-            )
-        return rows
-
-    def _note(self, unit: Unit) -> str:
-        """Say what a unit waits for, or which milestones a job has passed."""
-        state = self._supervisor.state(unit.name)
-        if state is State.WAITING:
-            return "for " + ", ".join(sorted(unit.needs - self._reached_ms.keys()))
-        if unit.job:
-            return ", ".join(name for name in MILESTONES if name in self._reached_ms)
-        return self._supervisor.reason(unit.name)
-
-    def _snapshot(self) -> list[tuple[object, ...]]:
-        """Return all that the state file tells of the processes, to see whether it changed."""
-        return [
-            (
-                self._supervisor.state(unit.name),
-                self._supervisor.reason(unit.name),
-                self._supervisor.restarts(unit.name),
-                self._processes.pid(unit.name),
-            )
-            for unit in self._stack.units
-        ]
-
     def _write_state(self) -> None:
-        stack = self._stack
-        state = StackState(
-            nats=stack.nats_url(OBSERVER),
-            postgres=stack.postgres_dsn(READER),
-            gateway=None,
-            schwab=stack.schwab_url,
-            services=self._states(lambda name: isinstance(stack.programs[name], ServiceProgram)),
-            servers=self._states(lambda name: isinstance(stack.programs[name], ServerProgram)),
-            running=True,
-            ready=self._supervisor.announced,
-            home=str(self._home.root),
-            source=stack.market.source,
-            store=str(stack.store.root),
-            tickers=stack.market.tickers,
-            partitions=stack.partitions,
-            supervisor=os.getpid(),
-            started_ms=self._started_ms,
-            timings_ms=self._reached_ms,
-        )
-        with contextlib.suppress(OSError):
-            write_state(self._home, state)
-
-    def _states(self, wanted: Callable[[str], bool]) -> dict[str, ProcessState]:
-        return {
-            unit.name: self._process_state(unit.name)
-            for unit in self._stack.units
-            if wanted(unit.name)
-        }
-
-    def _process_state(self, name: str) -> ProcessState:
-        program = self._stack.programs[name]
-        metrics = program.metrics_url if isinstance(program, ServiceProgram) else None
-        return ProcessState(
-            pid=self._processes.pid(name),
-            state=self._supervisor.state(name),
-            restarts=self._supervisor.restarts(name),
-            metrics=metrics,
-            reason=self._supervisor.reason(name),
-            since_ms=self._since_ms.get(name),
-        )
+        try:
+            write_state(self._home, self._view.state())
+        except OSError as error:  # whoever asks us over the socket still gets the truth
+            self._write_log("warning", "state.not_written", error=str(error))
 
 
 def _title(market: Market, store: Store) -> str:

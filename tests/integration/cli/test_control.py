@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cli.control import Answer, Order, down, listen, restart
+from cli.control import Answer, Order, current_state, down, listen, restart
 from cli.home import Home
 from cli.state import NotRunningError, ProcessState, StackState, read_state, write_state
 from libs.common.errors import KiteError, SettingsError
@@ -45,6 +45,20 @@ def test_a_state_is_read_back_by_its_owner_only(home: Home) -> None:
     assert home.state_file.stat().st_mode & 0o077 == 0
 
 
+def test_the_state_comes_from_the_running_stack_itself(home: Home) -> None:
+    """The file may be old: a full disk cannot take a new one."""
+
+    async def scenario() -> StackState:
+        write_state(home, state(pid=1))
+        server = await listen(home, lambda _: Answer(ok=True, state=state(pid=2)))
+        found = await asyncio.to_thread(current_state, home)
+        server.close()
+        return found
+
+    assert asyncio.run(scenario()) == state(pid=2)
+    assert current_state(home) == state(pid=1)
+
+
 def test_the_state_of_a_dead_stack_counts_for_nothing() -> None:
     """The lock is free, whatever the file says."""
     with temporary_home() as place:
@@ -60,9 +74,9 @@ def test_a_restart_waits_for_the_new_process(home: Home) -> None:
     orders: list[Order] = []
 
     def take(order: Order) -> Answer:
-        orders.append(order)
-        write_state(home, state(pid=2))
-        return Answer(ok=True)
+        if order.verb == "restart":
+            orders.append(order)
+        return Answer(ok=True, state=state(pid=2 if orders else 1))
 
     async def scenario() -> None:
         write_state(home, state(pid=1))
@@ -115,7 +129,7 @@ def test_what_is_no_order_does_no_harm(home: Home, line: bytes) -> None:
         server = await listen(home, take)
         await asyncio.to_thread(send, line)
         answer = await asyncio.to_thread(send, b'{"verb":"stop"}\n')
-        assert answer == b'{"ok":true,"text":""}\n'
+        assert answer == b'{"ok":true,"text":"","state":null}\n'
         server.close()
 
     asyncio.run(scenario())

@@ -231,6 +231,13 @@ class TestRestartOnRequest:
         assert machine.handle(Exited("feed", 0), 10.5) == [Start("feed")]
         assert machine.restarts("feed") == 1
 
+    def test_a_reason_is_told(self) -> None:
+        """A person who asks knows why; a server that is found sick needs an explanation."""
+        machine = running()
+        actions = machine.handle(RestartAsked("nats", "disk was full"), 10)
+        assert reports(actions) == ["restarting nats: disk was full"]
+        assert orders(actions) == [Terminate("nats")]
+
     def test_one_that_does_not_end_is_killed_and_still_comes_back(self) -> None:
         """The deadline of the unit counts here, too."""
         machine = running()
