@@ -194,6 +194,7 @@ class _Run:
             case Announce():
                 self._announce()
             case Finish(code):
+                self._progress.finish([])
                 self._tell("info", "stopped")
                 self._code = code
 
