@@ -265,6 +265,7 @@ async def _simulator(
         "control_token": CONTROL,
         "start": "2026-11-20T10:30",
         "requests_per_minute": 0,
+        "speed": 20,
     }
     named |= settings
     made = SimulatorSettings(**{f"sim_{name}": value for name, value in named.items()})

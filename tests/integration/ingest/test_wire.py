@@ -19,8 +19,8 @@ def test_the_day_so_far_and_live_data_arrive(play: Play) -> None:
 
     async def scenario(on: Stage) -> None:
         async with on.ingest() as running:
-            await eventually_async(lambda: running.runtime.health.ready, DEADLINE_S, "ready")
             await on.until(Tick, 6)
+            await eventually_async(lambda: running.runtime.health.ready, DEADLINE_S, "ready")
             histories = await on.until(History, 3)
             await on.until_settled()
         assert {history.ticker for history in histories} == set(TICKERS)
