@@ -63,7 +63,7 @@ def _draw(state: StackState) -> None:
             f"  {source} · {' '.join(state.tickers)} · up {duration(up_s)}\n",
         )
     )
-    screen.print(_processes({**state.servers, **state.services}))
+    screen.print(_processes(state))
     screen.print()
     for label, value in (
         ("nats", state.nats),
@@ -74,7 +74,7 @@ def _draw(state: StackState) -> None:
         screen.print(Text.assemble((f"{label:<10}", "dim"), value or "-"), soft_wrap=True)
 
 
-def _processes(processes: dict[str, ProcessState]) -> Table:
+def _processes(stack: StackState) -> Table:
     """Draw one line for each process; the last column says why one does not run."""
     from rich.text import Text
 
@@ -90,8 +90,9 @@ def _processes(processes: dict[str, ProcessState]) -> Table:
     )
     shown.columns[-1].no_wrap = False
     total_bytes, now_ms = 0, SystemClock().now_ms()
-    for name, process in processes.items():
-        used_bytes = _memory_bytes(process.pid)
+    itself = ProcessState(stack.supervisor, "running", 0, None, since_ms=stack.started_ms)
+    for name, process in {"kite": itself, **stack.servers, **stack.services}.items():
+        used_bytes = _memory_bytes(process.pid, family=process is not itself)
         total_bytes += used_bytes or 0
         up = (
             duration((now_ms - process.since_ms) / 1000) if process.pid and process.since_ms else ""
@@ -110,8 +111,11 @@ def _processes(processes: dict[str, ProcessState]) -> Table:
     return shown
 
 
-def _memory_bytes(pid: int | None) -> int | None:
-    """Return what a process and its children hold; shared pages count once where that is known."""
+def _memory_bytes(pid: int | None, *, family: bool) -> int | None:
+    """Return what a process holds, with its children if it is a `family`.
+
+    Shared pages count once where the system knows them.
+    """
     import psutil
 
     if pid is None:
@@ -119,7 +123,7 @@ def _memory_bytes(pid: int | None) -> int | None:
     total = 0
     try:
         process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
+        for each in (process, *(process.children(recursive=True) if family else ())):
             memory = each.memory_full_info()
             total += getattr(memory, "pss", memory.rss)
     except psutil.Error:
