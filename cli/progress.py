@@ -19,6 +19,7 @@ __all__ = ["Progress", "Row", "open_progress"]
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAMES_PER_S = 10
+_SILENCE_S_MAX = 10.0
 _LEVEL_MARKS = {"info": "", "warning": "warning: ", "error": "error: "}
 
 
@@ -53,10 +54,11 @@ def open_progress(title: str) -> Progress:
 
 
 class _Plain:
-    """One line for each unit when it gets ready."""
+    """One line for each unit when it gets ready, and now and then what is waited for."""
 
     def __init__(self, title: str) -> None:
         self._shown: set[str] = set()
+        self._news_s = time.monotonic()
         self.say("info", title)
 
     def show(self, rows: Mapping[str, Row]) -> None:
@@ -64,8 +66,13 @@ class _Plain:
             if row.reached_s is not None and name not in self._shown:
                 self._shown.add(name)
                 self.say("info", f"{name} {row.state} after {row.reached_s:.2f} s")
+        if time.monotonic() - self._news_s > _SILENCE_S_MAX:
+            missing = {name: row for name, row in rows.items() if name not in self._shown}
+            notes = (f"{name} ({row.note or row.state})" for name, row in missing.items())
+            self.say("info", f"still waiting for {', '.join(notes) or 'the others'}")
 
     def say(self, level: str, text: str) -> None:
+        self._news_s = time.monotonic()
         print(f"kite: {_LEVEL_MARKS.get(level, '')}{text}", file=sys.stderr, flush=True)
 
     def finish(self, lines: list[tuple[str, str]]) -> None:

@@ -42,13 +42,15 @@ def run(home: Home, subjects: tuple[str, ...], *, count: int | None, as_json: bo
 
 async def _tail(url: str, subjects: tuple[str, ...], count: int | None, as_json: bool) -> None:
     messages: asyncio.Queue[Msg | None] = asyncio.Queue(PENDING_MESSAGES_MAX)
-    lost = asyncio.Event()
+    errors: list[Exception] = []
 
     async def on_message(message: Msg) -> None:
         await messages.put(message)
 
+    async def on_error(error: Exception) -> None:
+        errors.append(error)
+
     async def on_closed() -> None:
-        lost.set()
         with contextlib.suppress(asyncio.QueueFull):
             messages.put_nowait(None)
 
@@ -59,6 +61,7 @@ async def _tail(url: str, subjects: tuple[str, ...], count: int | None, as_json:
             inbox_prefix=inbox_prefix(OBSERVER).encode(),
             allow_reconnect=False,
             closed_cb=on_closed,
+            error_cb=on_error,
         )
     except (OSError, nats.errors.Error) as error:
         raise BusUnavailable(f"NATS does not answer: {error}") from error
@@ -70,8 +73,8 @@ async def _tail(url: str, subjects: tuple[str, ...], count: int | None, as_json:
     while (count is None or printed < count) and (message := await messages.get()) is not None:
         put(message.subject, message.data)
         printed += 1
-    if lost.is_set():
-        raise BusUnavailable("NATS went away")
+    if client.is_closed:
+        raise BusUnavailable(f"NATS went away: {errors[-1] if errors else 'connection closed'}")
     await client.close()
 
 
