@@ -39,6 +39,7 @@ __all__ = [
 
 REJECTS_PER_FRAME_MAX = 100
 _LEAP_MS_MAX = 10 * 86_400_000
+_LEAPS_BELIEVED = 3
 _BACK_MS_MAX = 60_000
 
 
@@ -85,6 +86,8 @@ class Core:
         self.broker_ms = 0
         self.epoch = 0  # of the last life whose state this is
         self._clock_ms = 0
+        self._leap_ms = 0  # the last stamp that was refused for being far away
+        self._leaps = 0  # how many such stamps in a row agreed
         self._tickers = {ticker: Ticker(ticker) for ticker in tickers}
         self._active = frozenset(self._tickers)  # the others only remember what was published
         self._unknown_seen: set[str] = set()
@@ -278,9 +281,17 @@ class Core:
             step.wanted.append(DayWanted(item.ticker, calendar.day_start_ms(item.ts_ms)))
 
     def _advance(self, sent_ms: int, step: Step) -> None:
-        """Move broker time; raises BadItem when it leaps further than any weekend is long."""
+        """Move broker time; raises BadItem when it leaps further than any holiday is long.
+
+        One wrong stamp must not move time for good, but a leap that several stamps in a row agree
+        on is real, and refusing it for ever would end the flow.
+        """
         if self.broker_ms and abs(sent_ms - self.broker_ms) > _LEAP_MS_MAX:
-            raise BadItem("bad_timestamp")
+            agrees = abs(sent_ms - self._leap_ms) <= _LEAP_MS_MAX
+            self._leap_ms, self._leaps = sent_ms, self._leaps + 1 if agrees else 1
+            if sent_ms < self.broker_ms or self._leaps < _LEAPS_BELIEVED or not _is_known(sent_ms):
+                raise BadItem("bad_timestamp")
+        self._leaps = 0
         self.broker_ms = max(self.broker_ms, sent_ms)
         step.sent_ms = self.broker_ms
 

@@ -15,6 +15,7 @@ from services.ingest.minutes import CLOSE_GRACE_MS, MINUTE_MS, SETTLED_MS
 from tests.unit.ingest.builders import OPEN_MS, bar, chart, data, heartbeat, image, level_one
 
 DAY_MS = calendar.day_start_ms(OPEN_MS)
+ONE_DAY_MS = 86_400_000
 TICKERS = ("QQQ", "SPY")
 
 
@@ -60,6 +61,25 @@ class TestFrames:
         assert core.step(heartbeat(now)).events == [Clock(now)]
         assert core.step(heartbeat(now - 5_000)).events == []
         assert core.broker_ms == now
+
+    def test_a_leap_is_believed_once_several_stamps_in_a_row_agree(self) -> None:
+        """A recording may jump over weeks; one wrong stamp alone moves nothing."""
+        core, weeks = running(), OPEN_MS + 20 * ONE_DAY_MS
+        before = core.broker_ms
+        assert reasons(core.step(heartbeat(weeks))) == ["bad_timestamp"]
+        assert core.step(heartbeat(before + 10_000)).events == [Clock(before + 10_000)]
+        for at_ms in (weeks, weeks + 10_000):
+            assert reasons(core.step(heartbeat(at_ms))) == ["bad_timestamp"]
+        assert core.step(heartbeat(weeks + 20_000)).events == [Clock(weeks + 20_000)]
+
+    def test_leaps_that_disagree_and_leaps_back_are_never_believed(self) -> None:
+        """Nonsense stays nonsense however often it is said."""
+        core = running()
+        before = core.broker_ms
+        for days in (20, 60, 100, 140, -20, -20, -20, -20):
+            frame = heartbeat(OPEN_MS + days * ONE_DAY_MS)
+            assert reasons(core.step(frame)) == ["bad_timestamp"]
+        assert core.broker_ms == before
 
     @pytest.mark.parametrize(
         ("frame", "reason"),
