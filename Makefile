@@ -53,13 +53,13 @@ unit: ## cores, contracts and our own rules: seconds, no server
 integration: ## against a real NATS server and Postgres, which come with the packages
 	$(PYTEST) -m "not ($(NEEDS_MORE))" $(wildcard tests/contract tests/integration tests/e2e) $(ARGS)
 
-e2e: ## the dashboard in a browser (needs Chromium)
+e2e: ## what needs a browser (Chromium); nothing yet
 	@$(call marked,chromium)
 
-containers: ## the images and the compose file (needs Docker)
+containers: ## what needs containers (Docker); nothing yet
 	@$(call marked,docker)
 
-faults: ## kill, starve and disconnect everything, for minutes
+faults: ## faults for minutes on end; nothing yet, short ones are in `test`
 	@$(call marked,faults)
 
 # Pytest ends with 5 when no test carries the marker; a marker without tests is no failure.

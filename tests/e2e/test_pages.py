@@ -19,6 +19,7 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 DOCUMENTED = re.compile(r"^\| `(kite_\w+)` \|", re.MULTILINE)
 
 
@@ -46,6 +47,19 @@ def test_the_readme_s_python_example_prints_ticks(stack: Stack, tmp_path: Path) 
         line = process.stdout.readline()
         process.kill()
     assert re.fullmatch(r"\d{13} \d+\.\d+ (\d+\.\d+|None) (\d+\.\d+|None)\n", line)
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    """Relative links in all pages name files that are there."""
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    dead = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in LINK.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert len(pages) > 10
+    assert dead == []
 
 
 def test_every_metric_is_on_its_page_and_nothing_else(stack: Stack) -> None:
