@@ -109,7 +109,7 @@ class Checkpoints:
         n = place.n
         state = self._core.snapshot(partition, self._publisher.partitions, place.epoch)
         checkpoint = Checkpoint(
-            SCHEMA_VERSION, self._created_ms, self._created_ms, place.seq, n, state
+            SCHEMA_VERSION, self._created_ms, self._created_ms, place.seq, n, n, state
         )
         data = codec.encode_checkpoint(checkpoint)
         if partition not in self._seqs:

@@ -4,9 +4,9 @@
 in this order, what was refused, which days of price history are wanted, and what to count. It asks
 no clock: broker time is learned from what the broker sends.
 
-Inputs: a parsed frame (`step`), the start of a subscription (`subscribed`), an answer of price
-history (`history`). If a step's events could not be published, `refused` takes them back, so that
-what is lost is listed as a gap later.
+Inputs: a parsed frame (`step`), the stages of a connection (`connected`, `interrupted` before bars
+are asked for, `flowing` when they come), an answer of price history (`history`). If a step's events
+could not be published, `refused` takes them back, so that what is lost is listed as a gap later.
 
 Its durable state (`snapshot`) is small: per ticker the last tick time, the last minutes, the open
 gaps. `restore` plus `replay` of the frames published since give it back after a restart.
@@ -120,17 +120,31 @@ class Core:
         return True
 
     def connected(self, cause: str) -> None:
-        """Begin anew with level one: the next item of each ticker is an image."""
+        """Begin anew: the next item of each ticker is an image, bars do not flow yet."""
         for name in self._active:
             self._tickers[name].level_one.interrupted(cause)
+            self._tickers[name].minutes.stopped()
 
-    def subscribed(self, tickers: Iterable[str], cause: str) -> Step:
-        """Bars come from now on: name the minutes that may be missing, want their history."""
+    def interrupted(self, tickers: Iterable[str], cause: str) -> Step:
+        """Name the minutes that may be missing up to now, and want their history.
+
+        Comes before bars are asked for, so that the gap stands before the first of them.
+        """
         step = Step(self.broker_ms)
         for name in tickers:
             minutes = self._tickers[name].minutes
             step.events += minutes.interrupted(self.broker_ms, cause)
             step.wanted += [DayWanted(name, day_ms) for day_ms in minutes.gaps]
+        return step
+
+    def flowing(self, tickers: Iterable[str], cause: str) -> Step:
+        """Bars come from now on; what was missed since they were asked for is missing too."""
+        step = Step(self.broker_ms)
+        for name in tickers:
+            minutes = self._tickers[name].minutes
+            gaps = minutes.flows(self.broker_ms, cause)
+            step.events += gaps
+            step.wanted += [DayWanted(name, calendar.day_start_ms(gap.from_ms)) for gap in gaps]
         return step
 
     def history(self, answer: DayAnswer, *, last_try: bool) -> Step | None:
@@ -158,7 +172,7 @@ class Core:
         return step
 
     def refused(self, events: Iterable[Event], cause: str) -> None:
-        """Take back events that could not be published; `subscribed` then lists them as gaps."""
+        """Take back events that could not be published; `interrupted` then lists them as gaps."""
         for event in events:
             if isinstance(event, Tick):
                 self._tickers[event.ticker].level_one.missed(cause, event.ts_ms)

@@ -38,9 +38,11 @@ class Minutes:
         "_asked_ms",
         "_recent",
         "_seq",
+        "_until_ms",
         "day_count",
         "day_ms",
         "expected_ms",
+        "flowing",
         "gaps",
         "last_ms",
         "ticker",
@@ -53,9 +55,11 @@ class Minutes:
         self.day_count = 0  # minutes published of that day
         self.expected_ms = 0  # end of a minute that should have a bar, by its ticks
         self.gaps: dict[int, Gap] = {}  # open, by New York midnight
+        self.flowing = False  # whether the stream brings bars at the moment
         self._recent: list[HistoryBar] = []
         self._asked_ms = 0
         self._seq: int | None = None
+        self._until_ms = 0  # end of what the last interruption covers
 
     @property
     def recent(self) -> tuple[HistoryBar, ...]:
@@ -93,7 +97,7 @@ class Minutes:
     def traded(self, ts_ms: int) -> None:
         """Expect a bar for the minute of a trade, unless an earlier one is still expected."""
         end_ms = ts_ms - ts_ms % MINUTE_MS + MINUTE_MS
-        if self.expected_ms <= self.last_ms + MINUTE_MS < end_ms:
+        if self.flowing and self.expected_ms <= self.last_ms + MINUTE_MS < end_ms:
             self.expected_ms = end_ms
 
     def overdue(self, broker_ms: int) -> bool:
@@ -110,6 +114,20 @@ class Minutes:
 
     # -- gaps --
 
+    def stopped(self) -> None:
+        """The connection is gone: until bars flow again, none is to be expected."""
+        self.flowing = False
+        self.expected_ms = 0
+
+    def flows(self, broker_ms: int, cause: str) -> list[Gap]:
+        """Bars flow from now on: the minutes since `interrupted` may be missing too.
+
+        Returns the gaps that this opens or widens, even if some of these minutes came already:
+        before the broker said so, nobody knows which.
+        """
+        self.flowing = True
+        return self._missing(self._until_ms, broker_ms - broker_ms % MINUTE_MS, cause)
+
     def interrupted(self, broker_ms: int, cause: str) -> list[Gap]:
         """Open a gap for every trading day from the last published minute up to now.
 
@@ -117,7 +135,7 @@ class Minutes:
         back ever to be filled.
         """
         self._seq = None
-        now_ms = broker_ms - broker_ms % MINUTE_MS
+        now_ms = self._until_ms = broker_ms - broker_ms % MINUTE_MS
         start_ms = self.last_ms + MINUTE_MS if self.last_ms else calendar.day_start_ms(now_ms)
         horizon_ms = now_ms - HISTORY_DAYS_MAX * 86_400_000
         lost = []

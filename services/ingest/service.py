@@ -26,7 +26,7 @@ from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
 from services.ingest.publisher import Publisher
 from services.ingest.schwab import Account, RequestFailed
-from services.ingest.session import Connected, Item, Session, Subscribed, Wire
+from services.ingest.session import BarsFlow, BarsWanted, Connected, Item, Session, Wire
 from services.ingest.settings import Settings
 from services.ingest.startup import load, locked, open_spool
 from services.ingest.token_file import TokenInvalid
@@ -104,6 +104,12 @@ class Ingest:
 
     async def run(self) -> None:
         """Recall, connect, and work until stopped; then drain."""
+        try:
+            await self._run()
+        finally:
+            await self._account.forget_client()
+
+    async def _run(self) -> None:
         stop = self._runtime.stop
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(self._publisher.run())
@@ -121,7 +127,6 @@ class Ingest:
                 await _cancel(working, saving)
                 await self._finish()
             await _cancel(sending, letters)
-        await self._account.forget_client()
 
     async def _recall(self) -> None:
         """Send what an earlier life left behind, then rebuild the state from the streams."""
@@ -160,8 +165,10 @@ class Ingest:
             self._handle_wire(item)
         elif isinstance(item, Connected):
             self._core.connected(item.cause)
-        elif isinstance(item, Subscribed):
-            self._publish(self._core.subscribed(item.tickers, item.cause))
+        elif isinstance(item, BarsWanted):
+            self._publish(self._core.interrupted(item.tickers, item.cause))
+        elif isinstance(item, BarsFlow):
+            self._publish(self._core.flowing(item.tickers, item.cause))
         elif isinstance(item, Answered):
             self._handle_answer(item)
         self._metrics.inbox_items.set(len(self._inbox))
@@ -219,7 +226,7 @@ class Ingest:
         if now_s < self._resume_s:
             return False
         self._resume_s = now_s + _RESUME_EVERY_S
-        step = self._core.subscribed(self._runtime.settings.tickers, "spool_full")
+        step = self._core.interrupted(self._runtime.settings.tickers, "spool_full")
         if not self._publisher.offer(step.events, step.sent_ms, self._runtime.clock.now_ms()):
             return False
         self._metrics.step(step)

@@ -36,7 +36,7 @@ from services.ingest.settings import Settings
 from services.ingest.token_file import TokenInvalid
 from services.ingest.wire import Reject
 
-__all__ = ["Connected", "Item", "Session", "Subscribed", "Wire"]
+__all__ = ["BarsFlow", "BarsWanted", "Connected", "Item", "Session", "Wire"]
 
 REQUEST_KEYS_MAX = 500
 REQUEST_KEY_BYTES_MAX = 48_000
@@ -60,14 +60,21 @@ class Connected(Struct, frozen=True):
     cause: str
 
 
-class Subscribed(Struct, frozen=True):
-    """From here on the bars of these tickers flow."""
+class BarsWanted(Struct, frozen=True):
+    """The bars of these tickers are about to be asked for."""
 
     tickers: tuple[str, ...]
     cause: str
 
 
-Item = Wire | Connected | Subscribed
+class BarsFlow(Struct, frozen=True):
+    """From here on the bars of these tickers flow, if not earlier."""
+
+    tickers: tuple[str, ...]
+    cause: str
+
+
+Item = Wire | Connected | BarsWanted | BarsFlow
 
 
 class _BrokerBehind(Exception):
@@ -167,11 +174,12 @@ class Session:
             except SubscriptionCut as error:
                 self._log.error("schwab.symbols_refused", service="level one", reason=str(error))
         for index, part in enumerate(chunks(self._settings.tickers)):
+            self._inbox.put(BarsWanted(tuple(part), cause))
             try:
                 await connection.subscribe_bars(part, first=index == 0)
             except SubscriptionCut as error:
                 self._log.error("schwab.symbols_refused", service="bars", reason=str(error))
-            self._inbox.put(Subscribed(tuple(part), cause))
+            self._inbox.put(BarsFlow(tuple(part), cause))
 
     async def _refresh(self) -> None:
         try:

@@ -82,6 +82,34 @@ class TestBusAway:
 
         asyncio.run(on_stage())
 
+    def test_a_start_without_the_bus_waits_for_it(
+        self, mortal_nats: Running, tmp_path: Path
+    ) -> None:
+        """Nothing is asked of the broker before the state is known; stopping it is possible."""
+        server = mortal_nats.server
+        assert isinstance(server, NatsServer)
+
+        async def scenario(on: Stage) -> None:
+            await asyncio.to_thread(mortal_nats.kill)
+            process = on.process()
+            try:
+                await eventually_async(
+                    lambda: len(process.said("bus.unavailable")) > 2, DEADLINE_S, "it waits"
+                )
+                assert await asyncio.to_thread(process.terminate) == 0
+                process = on.process()
+                await asyncio.to_thread(mortal_nats.start)
+                await on.until(Tick, 6)
+                assert await asyncio.to_thread(process.terminate) == 0
+            finally:
+                await asyncio.to_thread(process.kill)
+
+        async def on_stage() -> None:
+            async with stage(server, tmp_path) as found:
+                await scenario(found)
+
+        asyncio.run(on_stage())
+
     def test_a_full_spool_ends_in_gaps_and_history(
         self, mortal_nats: Running, tmp_path: Path
     ) -> None:
@@ -259,3 +287,26 @@ class TestOneOnly:
                 assert secret not in log
 
         play(scenario)
+
+    def test_another_time_does_not_fit_the_store(
+        self, play: Play, fresh_nats: NatsServer, tmp_path: Path
+    ) -> None:
+        """A broker whose clock stands before what is stored is not listened to."""
+
+        async def first(on: Stage) -> None:
+            async with on.ingest():
+                await on.until(Tick, 6)
+
+        async def second(on: Stage) -> None:
+            count = len(await on.events(Tick))
+            async with on.ingest() as running:
+                await eventually_async(
+                    lambda: "lies before" in running.runtime.health.reasons.get("schwab", ""),
+                    DEADLINE_S,
+                    "refused",
+                )
+                assert running.metric("kite_ingest_connected") == 0
+            assert len(await on.events(Tick)) == count
+
+        play(first, start="2026-11-20T12:00")
+        play(second, start="2026-11-20T11:00")

@@ -100,6 +100,20 @@ def test_trouble_with_commands_ends_well(play: Play, fault: dict[str, int]) -> N
     play(scenario)
 
 
+def test_what_arrives_while_an_answer_is_awaited_is_neither_lost_nor_doubled(play: Play) -> None:
+    """Level one flows already while the library still waits for the answer about bars."""
+
+    async def scenario(on: Stage) -> None:
+        await on.broker.faults(next={"late_ack": 3}, late_ack_s=0.4)
+        async with on.ingest():
+            await on.until(Bar, 3)
+            await on.until_settled()
+        await on.check_ticks(under_way_max=10)
+        await on.check_bars()
+
+    play(scenario, speed=60)
+
+
 @pytest.mark.parametrize("switch", ["success_codes", "limit_in_one_frame"])
 def test_the_other_dialects_of_the_streamer_are_understood(play: Play, switch: str) -> None:
     """Success codes that the library does not know, and a cap on symbols, are no failures."""
@@ -174,6 +188,26 @@ def test_silence_is_noticed(play: Play) -> None:
         assert "silence" in {gap.cause for gap in await on.events(Gap)}
 
     play(scenario, speed=60)
+
+
+def test_a_frozen_feed_is_noticed(play: Play) -> None:
+    """Heartbeats alone are not enough in mid-session, where there were many frames a second."""
+
+    async def scenario(on: Stage) -> None:
+        async with on.ingest(KITE_INGEST_FROZEN_MS="300") as running:
+            await eventually_async(
+                lambda: running.metric("kite_ingest_wire_frames_total") > 150, DEADLINE_S, "data"
+            )
+            await on.broker.faults(freeze_data=True)
+            await eventually_async(
+                lambda: running.metric("kite_ingest_reconnects_total", cause="silence") == 1,
+                DEADLINE_S,
+                "a frozen feed noticed",
+            )
+            await on.broker.faults("DELETE")
+            await on.until(Tick, len(await on.events(Tick)) + 6)
+
+    play(scenario, speed=100)
 
 
 def test_an_evicted_session_does_not_fight(play: Play) -> None:

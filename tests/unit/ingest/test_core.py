@@ -24,7 +24,8 @@ def running(at_ms: int = OPEN_MS + 5 * MINUTE_MS) -> Core:
     core = Core(TICKERS)
     assert core.login(at_ms)
     core.connected("restart")
-    core.subscribed(TICKERS, "restart")
+    core.interrupted(TICKERS, "restart")
+    core.flowing(TICKERS, "restart")
     core.step(level_one(at_ms, *(image(t, last=10.0, volume=100, at_ms=at_ms) for t in TICKERS)))
     return core
 
@@ -195,10 +196,28 @@ class TestSubscribing:
         """Each ticker's day so far is an open gap, before any bar."""
         core = Core(TICKERS)
         core.login(OPEN_MS + 500)
-        step = core.subscribed(["QQQ"], "restart")
+        step = core.interrupted(["QQQ"], "restart")
         (gap,) = step.events
         assert isinstance(gap, Gap)
         assert (gap.ticker, gap.state, gap.to_ms) == ("QQQ", "open", OPEN_MS)
+        assert step.wanted == [DayWanted("QQQ", DAY_MS)]
+
+    def test_bars_that_come_before_the_answer_hide_no_gap(self) -> None:
+        """The broker may begin to send before it says so: the day so far is still asked for."""
+        core = Core(["QQQ"])
+        core.login(OPEN_MS + 500)
+        core.connected("restart")
+        said = core.interrupted(["QQQ"], "restart").events
+        now = OPEN_MS + 3 * MINUTE_MS + 2_500
+        said += core.step(chart(now, bar("QQQ", OPEN_MS + 2 * MINUTE_MS))).events
+        step = core.flowing(["QQQ"], "restart")
+        said += step.events
+        assert kinds(Step(0, said)) == ["Gap", "Bar", "Gap"]
+        first, _, last = said
+        assert isinstance(first, Gap)
+        assert isinstance(last, Gap)
+        assert first.id == last.id
+        assert last.to_ms == OPEN_MS + 3 * MINUTE_MS
         assert step.wanted == [DayWanted("QQQ", DAY_MS)]
 
     def test_the_tick_gap_stands_before_the_first_new_tick(self) -> None:
@@ -308,7 +327,7 @@ class TestMemory:
         assert born.login(now)
         assert born.epoch == 3
         born.connected("restart")
-        again: list[Event] = list(born.subscribed(TICKERS, "restart").events)
+        again: list[Event] = list(born.interrupted(TICKERS, "restart").events)
         again += born.step(level_one(now, image("QQQ", last=10.1, volume=107, at_ms=now))).events
         again += born.step(level_one(now, delta("QQQ", 10.2, 108, now))).events
         again += born.step(chart(now, bar("QQQ", OPEN_MS + 7 * MINUTE_MS))).events
@@ -369,7 +388,7 @@ class TestRefused:
         lost = core.step(level_one(now, delta("QQQ", 10.1, 101, now)))
         lost_bar = core.step(chart(now, bar("QQQ", OPEN_MS + 5 * MINUTE_MS)))
         core.refused(lost.events + lost_bar.events, "spool_full")
-        step = core.subscribed(["QQQ"], "spool_full")
+        step = core.interrupted(["QQQ"], "spool_full")
         (gap,) = step.events
         assert isinstance(gap, Gap)
         assert (gap.from_ms, gap.cause) == (OPEN_MS + 5 * MINUTE_MS, "spool_full")
@@ -386,6 +405,6 @@ class TestRefused:
         step = core.history(answer(core.broker_ms, 0, 1, 2, 3, 4), last_try=False)
         assert step is not None
         core.refused(step.events, "spool_full")
-        again = core.subscribed(["QQQ"], "spool_full")
+        again = core.interrupted(["QQQ"], "spool_full")
         assert again.wanted == [DayWanted("QQQ", DAY_MS)]
         assert [event.state for event in again.events if isinstance(event, Gap)] == ["open"]

@@ -95,6 +95,9 @@ class TestStream:
     def test_a_minute_with_trades_and_without_a_bar_is_overdue_once(self) -> None:
         """Fifteen seconds after its end it is asked for, and not again."""
         minutes = Minutes("QQQ")
+        minutes.interrupted(OPEN_MS, "restart")
+        minutes.flows(OPEN_MS, "restart")
+        minutes.closed(DAY_MS, "filled")
         minutes.take(chart(0), sent(0))
         minutes.traded(OPEN_MS + MINUTE_MS + 5)
         due_ms = OPEN_MS + 2 * MINUTE_MS + CLOSE_GRACE_MS
@@ -106,8 +109,19 @@ class TestStream:
     def test_a_bar_in_time_is_not_overdue(self) -> None:
         """The expectation ends with the bar."""
         minutes = Minutes("QQQ")
+        minutes.interrupted(OPEN_MS, "restart")
+        minutes.flows(OPEN_MS, "restart")
         minutes.traded(OPEN_MS + 5)
         minutes.take(chart(0), sent(0))
+        assert not minutes.overdue(OPEN_MS + 10 * MINUTE_MS)
+
+    def test_nothing_is_expected_while_bars_do_not_flow(self) -> None:
+        """Between two connections level one may be faster than the subscription of bars."""
+        minutes = Minutes("QQQ")
+        minutes.interrupted(OPEN_MS, "restart")
+        minutes.flows(OPEN_MS, "restart")
+        minutes.stopped()
+        minutes.traded(OPEN_MS + 5)
         assert not minutes.overdue(OPEN_MS + 10 * MINUTE_MS)
 
 
