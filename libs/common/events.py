@@ -229,8 +229,9 @@ class Frame(Struct, frozen=True, array_like=True):
 class Checkpoint(Struct, frozen=True, array_like=True):
     """The state of one operator and partition after input `source_seq`, frame number `source_n`.
 
-    `source_created_ms` and `output_created_ms` name the incarnations of the input and the output
-    stream: a stream made anew has other numbers.
+    `answer_n` is the number of the last answer, so that numbering goes on when the answers
+    themselves have aged out. `source_created_ms` and `output_created_ms` name the incarnations of
+    the input and the output stream: a stream made anew has other numbers.
     """
 
     version: int
@@ -238,4 +239,5 @@ class Checkpoint(Struct, frozen=True, array_like=True):
     output_created_ms: int
     source_seq: int
     source_n: int
+    answer_n: int
     state: bytes

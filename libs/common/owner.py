@@ -128,6 +128,9 @@ async def _own_until_stopped(
     consumer = subjects.consumer_name(ownership.service, ownership.partition)
     while not runtime.stop.is_set():
         try:
+            # Judged before standing by as well: an empty stream, such as one made anew, has no
+            # owner, so a position that does not fit it would otherwise never be refused.
+            await _read_standing(bus, ownership)
             async with bus.lease(ownership.input_stream, consumer) as lease:
                 metrics.owned.inc()
                 try:
@@ -202,31 +205,18 @@ class _Owner(Generic[O]):
             await self._save(loop.time())
 
     async def _load(self) -> None:
-        """Take up checkpoint and last answer, judge the position, and rewind the input to it."""
-        what = self._what
-        source = await self._bus.stream(what.input_stream)
-        output = await self._bus.stream(what.output_stream)
-        stored_state = await self._bus.last(subjects.STATE, self._state_subject)
-        stored_answer = await self._bus.last(what.output_stream, self._answer_subject)
-        self._source_created_ms = source.created_ms
-        self._output_created_ms = output.created_ms
-        checkpoint = None
-        if stored_state is not None:
-            checkpoint = codec.decode_checkpoint(stored_state.data)
-            self._state_seq = stored_state.seq
-            self._saved_seq = checkpoint.source_seq
-        answer = None
-        if stored_answer is not None:
-            answer = codec.decode_frame(stored_answer.data)
-            self._answer_seq = stored_answer.seq
-            self._answered_seq = answer.source_seq
-            self._answer_n = answer.n
-            self._answered_at_ms = answer.sent_ms
+        """Take up checkpoint and last answer, and rewind the input to where the state is."""
+        standing = await _read_standing(self._bus, self._what)
+        checkpoint, answer = standing.checkpoint, standing.answer
+        self._source_created_ms = standing.source.created_ms
+        self._output_created_ms = standing.output.created_ms
+        self._state_seq, self._answer_seq = standing.state_seq, standing.answer_seq
+        self._answered_seq = standing.answered_seq
         if checkpoint is not None:
-            self._answered_seq = max(self._answered_seq, checkpoint.source_seq)
-            self._seen_seq = checkpoint.source_seq
-            self._seen_n = checkpoint.source_n
-        _judge_position(what, source, output, checkpoint, self._answered_seq)
+            self._saved_seq = self._seen_seq = checkpoint.source_seq
+            self._seen_n, self._answer_n = checkpoint.source_n, checkpoint.answer_n
+        if answer is not None:
+            self._answer_n, self._answered_at_ms = answer.n, answer.sent_ms
         self._operator.restore(checkpoint.state if checkpoint is not None else b"")
         await self._lease.reset(self._seen_seq + 1)
         if checkpoint is None:
@@ -234,8 +224,8 @@ class _Owner(Generic[O]):
             # streams are on record from the first answer on.
             await self._save(asyncio.get_running_loop().time())
         self._runtime.log.info(
-            "owner.loaded", partition=what.partition, checkpoint_seq=self._seen_seq,
-            answered_seq=self._answered_seq, source_last_seq=source.last_seq,
+            "owner.loaded", partition=self._what.partition, checkpoint_seq=self._seen_seq,
+            answered_seq=self._answered_seq, source_last_seq=standing.source.last_seq,
         )  # fmt: skip
 
     async def _take(self, message: Message) -> None:
@@ -319,6 +309,7 @@ class _Owner(Generic[O]):
             self._output_created_ms,
             self._seen_seq,
             self._seen_n,
+            self._answer_n,
             self._operator.snapshot(),
         )
         self._state_seq = await self._bus.publish(
@@ -354,15 +345,47 @@ class _Blind:
         return (Gap(gap_id, "*", "bars", from_ms, frame.sent_ms, "state_lost", "unfillable"),)
 
 
-def _judge_position(
-    what: Ownership[Any],
-    source: StreamState,
-    output: StreamState,
-    checkpoint: Checkpoint | None,
-    answered_seq: int,
-) -> None:
+class _Standing(Struct, frozen=True):
+    """What the streams hold of one partition; the sequences are those of the stored messages."""
+
+    source: StreamState
+    output: StreamState
+    checkpoint: Checkpoint | None
+    state_seq: int
+    answer: Frame | None
+    answer_seq: int
+
+    @property
+    def answered_seq(self) -> int:
+        """Input sequence of the last answer."""
+        answered = self.answer.source_seq if self.answer is not None else 0
+        return max(answered, self.checkpoint.source_seq if self.checkpoint is not None else 0)
+
+
+async def _read_standing(bus: Bus, what: Ownership[Any]) -> _Standing:
+    """Read checkpoint and last answer; raises PositionError when they do not fit the streams."""
+    source = await bus.stream(what.input_stream)
+    output = await bus.stream(what.output_stream)
+    state_subject = subjects.checkpoint_subject(what.service, what.partition)
+    answer_subject = subjects.frame_subject(what.output_stream, what.partition)
+    state = await bus.last(subjects.STATE, state_subject)
+    answer = await bus.last(what.output_stream, answer_subject)
+    standing = _Standing(
+        source,
+        output,
+        codec.decode_checkpoint(state.data) if state is not None else None,
+        state.seq if state is not None else 0,
+        codec.decode_frame(answer.data) if answer is not None else None,
+        answer.seq if answer is not None else 0,
+    )
+    _judge(what, standing)
+    return standing
+
+
+def _judge(what: Ownership[Any], standing: _Standing) -> None:
     """Refuse a position that cannot belong to these streams."""
     place = f"{what.service} partition {what.partition}"
+    source, output, checkpoint = standing.source, standing.output, standing.checkpoint
     if checkpoint is not None:
         for stream, created_ms in (
             (source, checkpoint.source_created_ms),
@@ -373,8 +396,14 @@ def _judge_position(
                     f"{place}: stream {stream.name} was made anew at {stream.created_ms} ms, the "
                     f"checkpoint belongs to the one of {created_ms} ms; start with an empty store"
                 )
-    if answered_seq > source.last_seq:
+        if standing.answer is not None and standing.answer.n < checkpoint.answer_n:
+            raise PositionError(
+                f"{place}: {output.name} ends with answer {standing.answer.n}, but answer "
+                f"{checkpoint.answer_n} was stored: the stream has lost its tail; restore all "
+                "streams from one backup"
+            )
+    if standing.answered_seq > source.last_seq:
         raise PositionError(
-            f"{place}: position {answered_seq} is ahead of {source.name}, which ends at "
+            f"{place}: position {standing.answered_seq} is ahead of {source.name}, which ends at "
             f"{source.last_seq}: the stream has lost its tail; restore both from one backup"
         )

@@ -84,6 +84,18 @@ class MemoryStream:
             self._evict(self._order[0][1])
         return self.last_seq
 
+    # -- what may happen to a stream -------------------------------------------------------------
+
+    def drop_oldest(self, subject: str) -> None:
+        """Lose the oldest message of a subject, as by age."""
+        self._evict(subject)
+
+    def drop_newest(self, subject: str) -> None:
+        """Lose the newest message of a subject, as by a damaged file."""
+        gone = self._by_subject[subject].pop()
+        self._bytes -= _size(subject, gone.data)
+        self._order.remove((gone.seq, subject))
+
     def _evict(self, subject: str) -> None:
         """Drop the oldest message of a subject."""
         gone = self._by_subject[subject].pop(0)

@@ -43,7 +43,7 @@ EVENTS: tuple[Event, ...] = (
     Signal("QQQ:1m:0", 0, "active", False, "QQQ", "1m", 0, "cross", "up", 1.0, 1.0, 0.9),
 )
 FRAME = Frame(SCHEMA_VERSION, 1, 2, 3, 4, 5, 6, EVENTS)
-CHECKPOINT = Checkpoint(SCHEMA_VERSION, 1, 2, 3, 4, b"state")
+CHECKPOINT = Checkpoint(SCHEMA_VERSION, 1, 2, 3, 4, 5, b"state")
 
 
 def encode(*fields: Any) -> bytes:

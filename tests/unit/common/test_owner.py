@@ -345,3 +345,48 @@ async def test_a_server_restart_is_survived() -> None:
         answers = await bench.answered(2)
         await eventually_async(lambda: owner.runtime.health.ready, 5, "ready again")
     assert values(answers) == [1, 3]
+
+
+@in_loop
+async def test_numbering_goes_on_when_all_answers_have_aged_out() -> None:
+    """After a week without work the streams are empty; the readers' numbers must still follow."""
+    bench = Bench()
+    for value in (1, 2):
+        await bench.send(value)
+    async with bench.owner():
+        await bench.answered(2)
+    for stream, subject in (("INDICATORS", "indicators.0"), ("MARKET", "market.0")):
+        for _ in range(2):
+            bench.server.stream(stream).drop_oldest(subject)
+    await bench.send(4)
+    async with bench.owner():
+        (answer,) = await bench.answered(1)
+    assert (answer.n, answer.source_seq) == (3, 3)
+    assert values([answer]) == [7]
+
+
+@in_loop
+async def test_an_output_that_lost_its_tail_is_refused() -> None:
+    """A checkpoint that knows of an answer which is not there any more ends in a clear error."""
+    bench = Bench()
+    for value in (1, 2):
+        await bench.send(value)
+    async with bench.owner():
+        await bench.answered(2)
+    bench.server.stream("INDICATORS").drop_newest("indicators.0")
+    with pytest.raises(PositionError, match="ends with answer 1, but answer 2 was stored"):
+        async with bench.owner() as owner:
+            await asyncio.wait({owner.task})
+
+
+@in_loop
+async def test_an_empty_stream_made_anew_is_refused_without_waiting_for_input() -> None:
+    """Nobody is made owner of an empty stream, and still the service does not wait for ever."""
+    bench = Bench()
+    await bench.send(1)
+    async with bench.owner():
+        await bench.answered(1)
+    bench.server.recreate("MARKET")
+    with pytest.raises(PositionError, match="stream MARKET was made anew"):
+        async with bench.owner() as owner:
+            await asyncio.wait({owner.task})
