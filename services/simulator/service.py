@@ -16,12 +16,12 @@ from libs.common.telemetry import Metrics
 from services.simulator import control, rest, simulation, wire
 from services.simulator.ledger import Ledger
 from services.simulator.settings import Settings
+from services.simulator.virtual_clock import mark_every_s
 
 __all__ = ["make_app", "serve", "serving"]
 
 _HOST = "127.0.0.1"
 _OBSERVE_S = 1.0
-_SAVE_EVERY = 5
 
 
 async def serve(runtime: Runtime[Settings]) -> None:
@@ -41,6 +41,8 @@ async def serve(runtime: Runtime[Settings]) -> None:
         )
         runtime.health.met("listening")
         await _watch(app, runtime.stop)
+    # Nothing is sent any more: from here a recording goes on the next time.
+    broker.keep_clock(stopped=True)
     ledger.close()
 
 
@@ -94,7 +96,7 @@ async def _watch(app: web.Application, stop: asyncio.Event) -> None:
     broker, hub = app[rest.SIMULATION], app[wire.HUB]
     for turn in itertools.count():
         hub.observe()
-        if turn % _SAVE_EVERY == 0:
+        if turn % mark_every_s(broker.clock.speed) == 0:
             broker.keep_clock()
         try:
             async with asyncio.timeout(_OBSERVE_S):

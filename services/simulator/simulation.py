@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from libs.common import calendar
 from libs.common.clock import Clock
 from libs.common.errors import SettingsError
@@ -73,16 +71,16 @@ class Simulation:
             speed=lambda: self.clock.speed,
         )
 
-    def save_clock(self) -> None:
+    def save_clock(self, *, stopped: bool = False) -> None:
         """Write the clock's line and a sign of life (OSError)."""
         if self.settings.sim_clock_file:
-            alive = msgspec.structs.replace(self.clock.anchor, alive_wall_ms=self.wall.now_ms())
-            clock_file.save(Path(self.settings.sim_clock_file), alive)
+            mark = self.clock.mark(self.wall.now_ms(), stopped=stopped)
+            clock_file.save(Path(self.settings.sim_clock_file), mark)
 
-    def keep_clock(self) -> None:
+    def keep_clock(self, *, stopped: bool = False) -> None:
         """Write it if that can be done; a full disk is no reason for time to stop."""
         try:
-            self.save_clock()
+            self.save_clock(stopped=stopped)
         except OSError as error:
             self.log.warning("clock.not_saved", error=str(error))
 

@@ -8,6 +8,10 @@ a process that was killed and comes back computes the same line, as if it had ne
 consumer that lags holds a jump back: virtual time then stands at the end of the session until
 `may_jump` agrees, and goes on from there.
 
+After a longer absence, or a stop in good order, a recording goes on from where it was: nobody wants
+to find that days of it were played to an empty house. So does a market that runs faster than ours.
+What runs at the pace of real life goes on as real life does.
+
 The clock has a second axis, `token_ms`: it runs at the same speed but never jumps. Tokens live on
 it, so that `lifetime / speed` is exactly what a client counts in wall seconds.
 
@@ -23,18 +27,20 @@ import msgspec
 from libs.common import calendar
 from services.simulator.market import Market
 
-__all__ = ["Anchor", "VirtualClock", "mid_session_ms", "resume"]
+__all__ = ["Anchor", "VirtualClock", "mark_every_s", "mid_session_ms", "resume"]
 
 _SETTLE_MS = 20_000
 _MID_SESSION_MS = 3_600_000  # after the open: 10:30 New York
 _RESTART_WALL_MS = 60_000
+_MARK_LATE_WALL_MS = 1_000  # on a busy machine a sign of life comes that much late
 
 
 class Anchor(msgspec.Struct, frozen=True):
     """One point of the line, and its slope; also what is stored.
 
     `alive_wall_ms` is the last sign of life of the process that wrote it; `started` is False while
-    time stands still; `ended` says that all recorded days were played.
+    time stands still; `ended` says that all recorded days were played; `stopped` that the process
+    ended in good order, at `alive_wall_ms`.
     """
 
     market: str
@@ -45,6 +51,7 @@ class Anchor(msgspec.Struct, frozen=True):
     alive_wall_ms: int
     started: bool = True
     ended: bool = False
+    stopped: bool = False
 
 
 class VirtualClock:
@@ -108,6 +115,21 @@ class VirtualClock:
             return self._anchor.token_ms
         return self._anchor.token_ms + int((wall_ms - self._anchor.wall_ms) * self.speed)
 
+    def mark(self, wall_ms: int, *, stopped: bool = False) -> Anchor:
+        """Return what to store as a sign of life, or (`stopped`) as the last one.
+
+        While a lagging consumer holds a jump back, the line is pinned to where it stands.
+        """
+        anchor = self._anchor
+        if self._held and self._jump_at_ms is not None:
+            anchor = msgspec.structs.replace(
+                anchor,
+                wall_ms=wall_ms,
+                virtual_ms=self._jump_at_ms,
+                token_ms=self.token_ms(wall_ms),
+            )
+        return msgspec.structs.replace(anchor, alive_wall_ms=wall_ms, stopped=stopped)
+
     def wall_ms_until(self, virtual_ms: int, wall_ms: int) -> float:
         """Return how long to wait for an instant; less when a jump comes before it."""
         goal_ms = virtual_ms if self._jump_at_ms is None else min(virtual_ms, self._jump_at_ms)
@@ -162,19 +184,30 @@ def mid_session_ms(now_ms: int) -> int:
     return found.open_ms + _MID_SESSION_MS
 
 
+def mark_every_s(speed: float) -> int:
+    """Return after how many wall seconds the next sign of life is due at that speed."""
+    return 5 if speed <= 1 else 1
+
+
 def resume(
     stored: Anchor, market: Market, wall_ms: int, *, speed: float, skip_closed: bool
 ) -> VirtualClock:
-    """Continue the stored line as if nothing had stopped it, at `speed` from now on.
+    """Continue the stored line at `speed` from now on; time never runs backwards.
 
-    A market without an end that was away for longer than a restart takes, and would now be outside
-    the regular session, opens in the middle of the next session instead: whoever starts a demo the
-    next day wants to see it trade. Time never runs backwards.
+    After a short absence it goes on as if nothing had stopped it. After a longer one, or a stop in
+    good order, a recording or a market faster than ours goes on from where it was.
+
+    A market without an end at our own pace that was away for longer, and would now be outside the
+    regular session, opens in the middle of the next session instead: whoever starts a demo the next
+    day wants to see it trade.
     """
     clock = VirtualClock(stored, market, skip_closed=skip_closed)
-    now_ms = clock.now_ms(wall_ms)
-    away = wall_ms - stored.alive_wall_ms > _RESTART_WALL_MS
-    if away and market.first_open_ms() is None and not calendar.is_open(now_ms):
+    away = wall_ms - stored.alive_wall_ms >= _RESTART_WALL_MS
+    endless = market.first_open_ms() is None
+    rested = (away or stored.stopped) and (stored.speed > 1 or not endless)
+    until_ms = min(wall_ms, _last_sent_wall_ms(stored)) if rested else wall_ms
+    now_ms = clock.now_ms(max(until_ms, stored.alive_wall_ms))
+    if away and endless and speed <= 1 and not calendar.is_open(now_ms):
         now_ms = _next_mid_session_ms(now_ms)
     anchor = msgspec.structs.replace(
         clock.anchor,
@@ -183,8 +216,19 @@ def resume(
         token_ms=clock.token_ms(wall_ms),
         speed=1.0 if clock.anchor.ended else speed,
         alive_wall_ms=wall_ms,
+        stopped=False,
     )
     return VirtualClock(anchor, market, skip_closed=skip_closed)
+
+
+def _last_sent_wall_ms(stored: Anchor) -> int:
+    """Return when the process may have sent something last.
+
+    Killed, it may have lived until its next sign of life was due, and nothing is sent twice.
+    """
+    if stored.stopped:
+        return stored.alive_wall_ms
+    return stored.alive_wall_ms + 1000 * mark_every_s(stored.speed) + _MARK_LATE_WALL_MS
 
 
 def _next_mid_session_ms(after_ms: int) -> int:

@@ -141,6 +141,27 @@ def test_time_does_not_stop_while_it_is_down(tmp_path: Path) -> None:
     assert abs(again["virtual_ms"] - stored["virtual_ms"] - passed_ms) <= 100
 
 
+def test_a_recording_rests_while_it_is_stopped(tmp_path: Path) -> None:
+    """Stopped in good order, it goes on from the virtual time of its last mark."""
+    path = tmp_path / "clock"
+    settings = {
+        "clock_file": str(path), "speed": "600", "csv": f"FXY={DATA / 'FXY-1min-2023-11.csv'}",
+    }  # fmt: skip
+    with running(tmp_path, **settings) as process:
+        first = process.event("simulator.listening")
+        assert process.stop() == 0
+    stored = json.loads(path.read_text())
+    assert (stored["stopped"], stored["ended"]) == (True, False)
+    rested_ms = stored["virtual_ms"] + (stored["alive_wall_ms"] - stored["wall_ms"]) * 600
+    with running(tmp_path, **settings) as process:
+        process.event("simulator.listening")
+        again = json.loads(path.read_text())
+        process.kill()
+    assert again["virtual_ms"] == rested_ms >= first["virtual_ms"]
+    assert again["wall_ms"] > stored["alive_wall_ms"]
+    assert again["stopped"] is False
+
+
 @pytest.mark.parametrize(
     ("environment", "complaints"),
     [

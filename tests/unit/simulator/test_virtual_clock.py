@@ -142,6 +142,49 @@ def test_a_demo_started_days_later_opens_mid_session_and_never_earlier(
         assert now_ms == mid_session_ms(now_ms)
 
 
+@pytest.mark.parametrize(
+    ("market", "speed", "away_ms", "stopped", "resumed_after_ms"),
+    [
+        (fxy(), 600, 59_999, False, 59_999),
+        (fxy(), 600, 60_000, False, 2_000),
+        (fxy(), 1, 60_000, False, 6_000),
+        (fxy(), 600, 150_000, True, 0),
+        (fxy(), 600, 10, True, 0),
+        (SYNTHETIC, 600, 60_000, False, 2_000),
+        (SYNTHETIC, 600, 150_000, True, 0),
+        (SYNTHETIC, 1, 150_000, True, 150_000),
+        (SYNTHETIC, 1, 150_000, False, 150_000),
+    ],
+)
+def test_what_was_away_for_longer_goes_on_from_where_it_was(
+    market: Market, speed: float, away_ms: int, stopped: bool, resumed_after_ms: int
+) -> None:
+    """A recording and a fast market rest when they are away; a killed one sends nothing twice."""
+    start_ms = session_of(dt.date(2023, 11, 20)).pre_open_ms
+    if market is SYNTHETIC:
+        start_ms = FRIDAY.open_ms
+    steady = running(start_ms, speed, market)
+    mark = running(start_ms, speed, market).mark(WALL_MS + 9_000, stopped=stopped)
+    back_ms = WALL_MS + 9_000 + away_ms
+    again = resume(mark, market, back_ms, speed=speed, skip_closed=True)
+    assert again.now_ms(back_ms) == steady.now_ms(WALL_MS + 9_000 + resumed_after_ms)
+    assert again.now_ms(back_ms + 10) == again.now_ms(back_ms) + 10 * speed
+    # The client's tokens aged meanwhile.
+    assert again.token_ms(back_ms) == running(start_ms, speed, market).token_ms(back_ms)
+    assert not again.anchor.stopped
+
+
+def test_a_mark_on_a_held_jump_is_where_time_stands() -> None:
+    """What a lagging reader held back is not skipped by a restart."""
+    clock = running(FRIDAY.post_close_ms, speed=600)
+    clock.may_jump = lambda at_ms: False
+    assert clock.now_ms(WALL_MS + 9_000) == END_MS
+    mark = clock.mark(WALL_MS + 9_000, stopped=True)
+    back_ms = WALL_MS + 99_000
+    again = resume(mark, SYNTHETIC, back_ms, speed=600, skip_closed=True)
+    assert again.now_ms(back_ms) == MONDAY.pre_open_ms
+
+
 def test_a_new_demo_opens_in_the_middle_of_the_latest_session() -> None:
     """On a Sunday and before 10:30 that is the session before."""
     assert mid_session_ms(FRIDAY.open_ms + 3_600_000) == FRIDAY.open_ms + 3_600_000
