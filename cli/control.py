@@ -19,6 +19,7 @@ from typing import Literal
 import msgspec
 
 from cli.home import Home
+from cli.processes import process_identity
 from cli.servers.host import explain_os_errors
 from cli.state import NotRunningError, ProcessState, StackState, read_state
 from libs.common.errors import KiteError, SettingsError
@@ -103,22 +104,29 @@ def current_state(home: Home) -> StackState:
 
 
 def down(home: Home) -> None:
-    """Stop the running stack and wait for its end.
+    """Stop the running stack and wait for its end, that of its supervisor's process included.
 
     Raises NotRunningError, or KiteError when it does not end in time.
     """
     if not home.is_locked():
         raise NotRunningError(f"nothing is running on {home.root}")
+    holder = home.lock_holder()
+    identity = process_identity(holder) if holder is not None else None
     try:
         _send(home, Order("stop"))
     except (OSError, msgspec.MsgspecError) as error:
         _stop_by_signal(home, error)
     end_s = time.monotonic() + DOWN_WAIT_S
-    while home.is_locked():
+    while home.is_locked() or _lives(holder, identity):
         if time.monotonic() >= end_s:
             raise KiteError(f"the stack did not stop within {DOWN_WAIT_S:.0f} s: see ./kite status")
         time.sleep(_POLL_S)
     print("kite: stopped", file=sys.stderr)
+
+
+def _lives(pid: int | None, identity: str | None) -> bool:
+    """Tell whether a process is still the one that was seen before."""
+    return pid is not None and identity is not None and process_identity(pid) == identity
 
 
 def _stop_by_signal(home: Home, cause: Exception) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cli.control import Answer, Order, current_state, down, listen, restart
 from cli.home import Home
+from cli.processes import process_identity
 from cli.state import NotRunningError, ProcessState, StackState, read_state, write_state
 from libs.common.errors import KiteError, SettingsError
 from tests.servers import temporary_home
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -140,3 +146,30 @@ def test_down_without_a_stack_says_so() -> None:
     """There is nothing to wait for."""
     with temporary_home() as place, pytest.raises(NotRunningError, match="nothing is running"):
         down(Home(place))
+
+
+# Lets the home go when it is told to stop, and takes its time to end.
+LINGERS = """
+import os, signal, sys, time
+from pathlib import Path
+from cli.home import Home
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+held = Home(Path(sys.argv[1])).lock()
+print("held", flush=True)
+signal.sigwait({signal.SIGTERM})
+os.close(held)
+time.sleep(0.5)
+"""
+
+
+def test_down_waits_for_the_process_itself() -> None:
+    """Whoever looks right after it finds nothing that still runs."""
+    with temporary_home() as place:
+        home = Home(place / "home")
+        home.prepare()
+        command = (sys.executable, "-c", LINGERS, str(home.root))
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            down(home)
+            assert process_identity(process.pid) is None
