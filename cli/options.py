@@ -26,6 +26,7 @@ __all__ = [
     "recording_start",
     "resolve",
     "schwab_token_file",
+    "warnings",
 ]
 
 # A lively page: three funds and a stock, of which the simulator knows typical price and volume.
@@ -34,6 +35,7 @@ SCHWAB_TICKERS = ("QQQ",)
 TICKERS_MAX = 300
 PARTITIONS_MAX = 64
 SPEED_MAX = 10_000
+SPEED_SURE_MAX = 1_000
 TOKEN_FILE_NAME = "schwab-token.json"  # noqa: S105 - the name of the file, not what is in it
 CSV_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 _LEAD = dt.timedelta(seconds=2)
@@ -96,6 +98,15 @@ def resolve(options: UpOptions, environ: Mapping[str, str]) -> Market:
     return Market("demo", chosen or DEMO_TICKERS)
 
 
+def warnings(options: UpOptions) -> Iterator[str]:
+    """Say what was asked for that may turn out otherwise than it was meant."""
+    if options.speed is not None and options.speed > SPEED_SURE_MAX:
+        yield (
+            f"--speed {options.speed:g}: this machine may not keep up; "
+            "what it cannot take at once waits in the spool, and arrives late"
+        )
+
+
 def parse_tickers(text: str) -> tuple[str, ...]:
     """Turn `qqq, spy` into tickers without repeats; raises SettingsError naming each wrong one."""
     tickers = tuple(dict.fromkeys(part.strip().upper() for part in text.split(",") if part.strip()))
@@ -155,13 +166,26 @@ def _csv_files(paths: tuple[Path, ...], tickers: tuple[str, ...]) -> tuple[tuple
     problems = [
         problem
         for path, ticker in zip(paths, named, strict=True)
-        for problem in _csv_problems(path, ticker)
+        for problem in (*_misnamed(path, ticker), *_csv_problems(path, ticker))
     ]
     if len(set(named)) < len(named):
         problems.append("--csv: two files of one ticker; put their rows into one file")
     if problems:
         raise SettingsError(problems)
     return tuple((ticker, path.resolve()) for ticker, path in zip(named, paths, strict=True))
+
+
+def _misnamed(path: Path, ticker: str) -> Iterator[str]:
+    """Refuse to play the bars of one ticker as those of another.
+
+    A name such as FXY-2023.csv says whose bars the file holds; `bars.csv` leaves it open.
+    """
+    named, separator, _ = path.stem.replace("_", "-").replace(" ", "-").partition("-")
+    if separator and _TICKER.fullmatch(named) and named != ticker:
+        yield (
+            f"--csv {path}: holds {named} as its name says, and no {ticker}; leave out --tickers "
+            f"(and KITE_TICKERS), or name {named} there, or rename the file"
+        )
 
 
 def _csv_problems(path: Path, ticker: str) -> Iterator[str]:

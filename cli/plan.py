@@ -32,6 +32,7 @@ from cli.options import (
 from cli.ports import NATS_PORT, POSTGRES_PORT, Ports
 from cli.processes import Program
 from cli.programs import JobProgram, ServerProgram, ServiceProgram
+from cli.recording import CLOCK_FILE_NAME
 from cli.servers.credentials import Credentials, load_credentials
 from cli.servers.host import LOOPBACK
 from cli.servers.nats import NatsServer
@@ -130,7 +131,7 @@ def _add_simulator(stack: Stack, speed: float | None, ports: Ports) -> None:
         return
     environment = {
         "KITE_SIM_PORT": str(stack.simulator_port),
-        "KITE_SIM_CLOCK_FILE": str(stack.store.root / "simulator-clock.json"),
+        "KITE_SIM_CLOCK_FILE": str(stack.store.root / CLOCK_FILE_NAME),
         "KITE_SIM_APP_KEY": _SIMULATED_APP_KEY,
         "KITE_SIM_APP_SECRET": _SIMULATED_APP_SECRET,
         "KITE_SIM_CALLBACKS": CALLBACK,

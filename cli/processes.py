@@ -23,8 +23,9 @@ from typing import Any, Protocol
 import msgspec
 
 from cli.logs import LogFile
+from cli.recording import LEFT_OUT, left_out_line
 from cli.servers.server import Command, stop_process
-from cli.units import Event, Exited, Reached
+from cli.units import Event, Exited, Noted, Reached
 from libs.common.errors import KiteError
 
 __all__ = ["Processes", "Program", "leftovers", "process_identity", "stop_leftovers"]
@@ -163,6 +164,8 @@ class Processes:
                 tail.append(line)
                 if _MILESTONE in line and (milestone := _field(line, "milestone")):
                     self._report(Reached(milestone))
+                if LEFT_OUT in line and (note := left_out_line(line)):
+                    self._report(Noted(note))
         tail.extend(log.close())
 
 

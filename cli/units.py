@@ -20,6 +20,7 @@ __all__ = [
     "ForceAsked",
     "Hung",
     "Kill",
+    "Noted",
     "Reached",
     "Ready",
     "Report",
@@ -131,7 +132,25 @@ class ForceAsked:
     """Stop everything now."""
 
 
-Event = Elapsed | Reached | Ready | Unready | Hung | Exited | RestartAsked | StopAsked | ForceAsked
+@dataclass(frozen=True)
+class Noted:
+    """A unit's process said something that the operator should read; nothing follows from it."""
+
+    text: str
+
+
+Event = (
+    Elapsed
+    | Reached
+    | Ready
+    | Unready
+    | Hung
+    | Exited
+    | RestartAsked
+    | StopAsked
+    | ForceAsked
+    | Noted
+)
 
 # -- actions ---------------------------------------------------------------------------------------
 

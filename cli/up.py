@@ -20,12 +20,13 @@ import msgspec
 from cli import control
 from cli.home import Home, Store, StoreIdentity
 from cli.logs import LogFile
-from cli.options import Market, UpOptions, resolve
+from cli.options import Market, UpOptions, resolve, warnings
 from cli.output import size
 from cli.plan import Stack, build
 from cli.ports import Ports
 from cli.processes import Processes, stop_leftovers
 from cli.progress import Progress, open_progress
+from cli.recording import end_line
 from cli.servers.host import LOOPBACK, require_free_space
 from cli.state import write_state
 from cli.supervisor import Supervisor
@@ -38,6 +39,7 @@ from cli.units import (
     Finish,
     ForceAsked,
     Kill,
+    Noted,
     Reached,
     Ready,
     Report,
@@ -55,7 +57,7 @@ __all__ = ["up"]
 FREE_BYTES_MIN = 512 << 20
 LOW_BYTES = 128 << 20
 EVENTS_MAX = 4096  # a process reports at most twenty times a second, and all is handled at once
-_DISK_EVERY_S = 5.0
+_LOOK_EVERY_S = 5.0
 _SHOW_EVERY_S = 0.1
 _IDLE_S = 1.0
 
@@ -116,8 +118,10 @@ class _Run:
         self._progress: Progress = open_progress(_title(stack.market, stack.store))
         self._notes = notes
         self._code: int | None = None
-        self._disk_due_s = 0.0
+        self._look_due_s = 0.0
+        self._told: set[str] = set()
         self._disk_is_low = False
+        self._ended = False
 
     async def until_stopped(self) -> int:
         """Carry out what the supervisor says until the last process is gone."""
@@ -127,6 +131,8 @@ class _Run:
         orders = await control.listen(self._home, self._on_order)
         for note in self._notes:
             self._tell("info", note)
+        for warning in warnings(self._options):
+            self._tell("warning", warning)
         try:
             self._handle(Elapsed())
             while self._code is None:
@@ -153,7 +159,9 @@ class _Run:
 
     def _handle(self, event: Event) -> None:
         before = self._view.fingerprint()
-        self._watch_disk()
+        self._look_around()
+        if isinstance(event, Noted):
+            self._tell_once("warning", event.text)
         if isinstance(event, Exited) and event.code != 0:
             self._write_log("warning", "process.ended", unit=event.unit, code=event.code)
         if isinstance(event, Reached | Ready):
@@ -166,12 +174,19 @@ class _Run:
         if not self._supervisor.announced:
             self._progress.show(self._view.rows())
 
+    def _look_around(self) -> None:
+        """Look now and then at what no process reports: the disk, the end of a recording."""
+        loop_s = asyncio.get_running_loop().time()
+        if loop_s < self._look_due_s:
+            return
+        self._look_due_s = loop_s + _LOOK_EVERY_S
+        self._watch_disk()
+        if not self._ended and (line := end_line(self._stack.market, self._stack.store.root)):
+            self._ended = True
+            self._tell("info", line)
+
     def _watch_disk(self) -> None:
         """Say once that the disk is nearly full, and once that there is room again."""
-        loop_s = asyncio.get_running_loop().time()
-        if loop_s < self._disk_due_s:
-            return
-        self._disk_due_s = loop_s + _DISK_EVERY_S
         free = shutil.disk_usage(self._home.root).free
         if free < LOW_BYTES and not self._disk_is_low:
             where = f"{size(free)} left on the disk of {self._home.root}"
@@ -256,6 +271,12 @@ class _Run:
             line = msgspec.json.encode(facts).decode()
         with contextlib.suppress(BrokenPipeError):  # nobody listens; the stack runs all the same
             print(line, flush=True)
+
+    def _tell_once(self, level: str, text: str) -> None:
+        """Leave out what was said before: a process says it again whenever it is restarted."""
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(level, text)
 
     def _tell(self, level: str, text: str) -> None:
         self._progress.say(level, text)

@@ -18,6 +18,7 @@ from cli.options import (
     parse_tickers,
     recording_start,
     resolve,
+    warnings,
 )
 from libs.common.errors import SettingsError
 
@@ -87,8 +88,15 @@ class TestMarket:
         assert first.store_name == second.store_name
 
     def test_a_ticker_may_be_named_for_a_file(self, bars: Path) -> None:
-        """For files whose name says something else."""
-        assert resolve(options(csv=(bars,), tickers="ABC"), {}).tickers == ("ABC",)
+        """For files whose name says nothing."""
+        plain = bars.rename(bars.with_name("my-bars.csv"))
+        assert resolve(options(csv=(plain,), tickers="ABC"), {}).tickers == ("ABC",)
+
+    def test_a_file_is_not_played_as_another_ticker(self, bars: Path) -> None:
+        """Its name says whose bars it holds; rows of another would be wrong for good."""
+        assert resolve(options(csv=(bars,), tickers="fxy"), {}).tickers == ("FXY",)
+        (line,) = problems(options(csv=(bars,), tickers="ABC"))
+        assert "holds FXY as its name says, and no ABC" in line
 
     def test_the_account_needs_its_keys_and_a_token(self) -> None:
         """All that is missing is said at once, and where it comes from."""
@@ -156,6 +164,12 @@ class TestMistakes:
         other = bars.with_name("FXY-other.csv")
         shutil.copy(bars, other)
         assert any("two files" in line for line in problems(options(csv=(bars, other))))
+
+
+@pytest.mark.parametrize(("speed", "count"), [(None, 0), (1000, 0), (1001, 1)])
+def test_a_speed_that_few_machines_reach_is_warned_of(speed: float | None, count: int) -> None:
+    """It is no mistake, but the market arrives late."""
+    assert len(list(warnings(options(speed=speed)))) == count
 
 
 class TestTickers:
