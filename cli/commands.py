@@ -17,18 +17,19 @@ from libs.common.errors import KiteError, SettingsError
 __all__ = ["main"]
 
 EXIT_INTERRUPTED = 130
+_COMMAND = "./kite"
 
 
 def main() -> NoReturn:
     """Run the command line and exit; every failure of ours is one line without a traceback."""
     try:
-        sys.exit(kite.main(prog_name="kite", standalone_mode=False) or 0)
+        sys.exit(kite.main(prog_name=_COMMAND, standalone_mode=False) or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
     except click.UsageError as error:
-        words = error.ctx.command_path if error.ctx else "kite"
-        code = _say((f"{error.format_message().rstrip('.')}; see {words} --help",), error.exit_code)
+        words = error.ctx.command_path if error.ctx else _COMMAND
+        code = _say((f"{_clause(error.format_message())} see {words} --help",), error.exit_code)
     except click.ClickException as error:
         code = _say((error.format_message(),), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -41,6 +42,11 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _clause(text: str) -> str:
+    """Return an error of click's such that a clause of ours may follow it."""
+    return text if text.endswith("?") else f"{text.rstrip('.')};"
 
 
 def _say(lines: tuple[str, ...], code: int) -> int:
@@ -71,8 +77,26 @@ _home_option = click.option(
 _json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    click.echo(f"kite {project['project']['version']}")
+    ctx.exit()
+
+
 @click.group(
     cls=_Kite, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version and exit.",
 )
 def kite() -> None:
     """Alpha Kite Max: market data, indicators and signals, live and in Postgres.
@@ -170,7 +194,7 @@ def restart(service: str, home: str | None) -> None:
     run(_home(home), service)
 
 
-@kite.command()
+@kite.command(short_help="Show what runs, and the addresses and logins to reach it.")
 @_home_option
 @_json_option
 def status(home: str | None, as_json: bool) -> int:
@@ -181,7 +205,7 @@ def status(home: str | None, as_json: bool) -> int:
 
 
 @kite.command()
-@click.argument("subjects", metavar="SUBJECT...", nargs=-1)
+@click.argument("subjects", metavar="[SUBJECT]...", nargs=-1)
 @click.option("-n", "--count", type=click.IntRange(min=1), help="Stop after COUNT messages.")
 @_home_option
 @_json_option
@@ -227,7 +251,7 @@ def logs(service: str, follow: bool, count: int, home: str | None, as_json: bool
     show(_home(home).logs, service, count=count, following=follow, as_json=as_json)
 
 
-@kite.command()
+@kite.command(short_help="Check database, freshness, rows and errors.")
 @_home_option
 @_json_option
 def health(home: str | None, as_json: bool) -> int:
@@ -240,7 +264,7 @@ def health(home: str | None, as_json: bool) -> int:
     return run(_home(home), as_json=as_json)
 
 
-@kite.command()
+@kite.command(short_help="Check this machine, and say what to mend.")
 @_home_option
 @_json_option
 def doctor(home: str | None, as_json: bool) -> int:

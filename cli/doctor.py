@@ -20,16 +20,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import psutil
 
+from cli.control import current_state
 from cli.home import Home
 from cli.output import console, size, table
 from cli.ports import NATS_PORT, POSTGRES_PORT, is_free
 from cli.processes import leftovers
 from cli.servers.binaries import nats_program, postgres_programs
 from cli.servers.host import server_account
+from cli.state import NotRunningError
 from libs.common import calendar
 from libs.common.clock import SystemClock
 from libs.common.errors import KiteError
@@ -80,7 +83,7 @@ def examine(home: Home) -> Iterator[Finding]:
     yield _disk(home)
     yield _fsync(home)
     yield _memory()
-    yield from _ports(running)
+    yield from _ports(home, running)
     yield _clock()
     yield _calendar()
     yield _leftovers(home, running)
@@ -176,16 +179,31 @@ def _memory() -> Finding:
     return Finding("memory", "ok", detail)
 
 
-def _ports(running: bool) -> Iterator[Finding]:
+def _ports(home: Home, running: bool) -> Iterator[Finding]:
+    ours = _ports_in_use(home) if running else {}
     for name, port in (("nats", NATS_PORT), ("postgres", POSTGRES_PORT)):
-        label = f"{name} port"
-        if is_free(port):
+        label, used = f"{name} port", ours.get(name)
+        if used == port:
+            yield Finding(label, "ok", f"{port} is used by this stack")
+        elif used is not None:
+            state = "free" if is_free(port) else "taken by another program"
+            yield Finding(label, "ok", f"{port} is {state}; this stack uses {used}")
+        elif is_free(port):
             yield Finding(label, "ok", f"{port} is free")
-        elif running:
-            yield Finding(label, "ok", f"{port} is in use, and the stack runs")
         else:
             mend = f"another port is taken instead; --{name}-port chooses which"
             yield Finding(label, "warn", f"{port} is taken by another program", mend)
+
+
+def _ports_in_use(home: Home) -> dict[str, int]:
+    """Return the running stack's ports by server, nothing while it is only just starting."""
+    try:
+        state = current_state(home)
+    except NotRunningError:
+        return {}
+    urls = {"nats": state.nats, "postgres": state.postgres}
+    found = {name: urlsplit(url).port for name, url in urls.items() if url}
+    return {name: port for name, port in found.items() if port is not None}
 
 
 def _clock() -> Finding:
@@ -195,7 +213,7 @@ def _clock() -> Finding:
         timex = ctypes.create_string_buffer(256)
         if ctypes.CDLL(None).adjtimex(timex) == _TIME_ERROR:
             mend = "turn on NTP (for example: timedatectl set-ntp true)"
-            return Finding("clock", "warn", f"{today} New York, nobody keeps it right", mend)
+            return Finding("clock", "warn", f"{today} New York, not synchronised (no NTP)", mend)
         state = "synchronised"
     return Finding("clock", "ok", f"{today} New York, {state}")
 

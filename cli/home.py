@@ -28,7 +28,7 @@ from cli.servers.host import explain_os_errors, make_home, server_account, write
 from libs.common.errors import SettingsError
 from libs.common.settings import StoreSource
 
-__all__ = ["CHECKOUT", "Home", "Store", "StoreIdentity", "default_home"]
+__all__ = ["CHECKOUT", "Home", "Store", "StoreIdentity", "default_home", "not_ours"]
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _ROOT_HOME = Path("/var/lib/alphakite")
@@ -52,6 +52,11 @@ def default_home(environ: Mapping[str, str]) -> Path:
     if os.access(CHECKOUT, os.W_OK):
         return CHECKOUT / ".kite"
     return Path(environ.get("HOME", "/nonexistent")) / ".local" / "share" / "alphakite"
+
+
+def not_ours(root: Path) -> SettingsError:
+    """Return the refusal of a data home that we may not look into."""
+    return SettingsError([f"{root} belongs to another user: run this as that user, or pass --home"])
 
 
 class StoreIdentity(msgspec.Struct, frozen=True):
@@ -132,9 +137,7 @@ class Home:
         except (FileNotFoundError, NotADirectoryError):
             return False
         except PermissionError as error:
-            raise SettingsError(
-                [f"{self.root} belongs to another user: run this as that user, or pass --home"]
-            ) from error
+            raise not_ours(self.root) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

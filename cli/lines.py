@@ -93,8 +93,8 @@ def _tick(tick: Mapping[str, Any]) -> Text:
         [
             ("", f"{_price(tick.get('price')):>10}", "bold"),
             ("", f"{_count(tick.get('volume'), sign=True):>9}", "dim"),
-            ("sma9", _price(sma9), _relation(sma9, vwap)),
-            ("vwap", _price(vwap), ""),
+            ("sma9", _average(sma9), _relation(sma9, vwap)),
+            ("vwap", _average(vwap), ""),
             ("", f"{_price(tick.get('bid'))} × {_price(tick.get('ask'))}", "dim"),
         ],
     )
@@ -113,8 +113,8 @@ def _candle(candle: Mapping[str, Any]) -> Text:
         [
             ("", f"{_price(closed):>10}", f"bold {rising}" if final else rising),
             ("", f"{_count(candle.get('volume')):>9}", "dim"),
-            ("sma9", _price(sma9), _relation(sma9, vwap)),
-            ("vwap", _price(vwap), ""),
+            ("sma9", _average(sma9), _relation(sma9, vwap)),
+            ("vwap", _average(vwap), ""),
             ("o", _price(opened), "dim"),
             ("h", _price(candle.get("high")), "dim"),
             ("l", _price(candle.get("low")), "dim"),
@@ -140,8 +140,8 @@ def _signal(signal: Mapping[str, Any]) -> Text:
             ("", f"{_price(signal.get('price')):>10}", "bold"),
             ("", f" {'▲' if up else '▼'} {signal.get('direction')} ", style),
             ("", f"{signal.get('kind')} {signal.get('timeframe')}", ""),
-            ("sma9", _price(signal.get("sma9")), ""),
-            ("vwap", _price(signal.get("vwap")), ""),
+            ("sma9", _average(signal.get("sma9")), ""),
+            ("vwap", _average(signal.get("vwap")), ""),
             ("", " ".join(notes), "yellow"),
         ],
     )
@@ -176,6 +176,11 @@ def _number(value: object) -> float:
 
 def _price(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, (int, float)) else "-"
+
+
+def _average(value: object) -> str:
+    """Write an average, or its absence, as wide as an ordinary price: columns stay in place."""
+    return f"{_price(value):<6}"
 
 
 def _count(value: object, *, sign: bool = False) -> str:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
-from datetime import datetime
+from collections.abc import Generator, Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cli.home import not_ours
 from libs.common.errors import SettingsError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
 __all__ = ["LogFile", "last_lines", "read_log", "render", "show"]
@@ -158,7 +161,7 @@ def _open(path: Path) -> TextIO:
 
 
 def render(line: str) -> Text:
-    """Make one log line readable: time, level, event, then the rest; other lines stay as is."""
+    """Make one log line readable: UTC, level, event, then the rest; other lines stay as is."""
     from rich.text import Text
 
     from cli.output import LEVEL_STYLES, printable
@@ -167,7 +170,7 @@ def render(line: str) -> Text:
     if record is None:
         return Text(printable(line), style="dim")
     level = str(record.get("level", "info"))
-    text = Text(f"{_local_time(str(record.get('timestamp', '')))} ", style="dim")
+    text = Text(f"{_utc_time(str(record.get('timestamp', '')))} ", style="dim")
     text.append(f"{printable(level):<8}", style=LEVEL_STYLES.get(level, ""))
     text.append(printable(str(record.get("event", ""))), style="bold")
     for key, value in record.items():
@@ -189,9 +192,9 @@ def _record(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _local_time(stamp: str) -> str:
+def _utc_time(stamp: str) -> str:
     try:
-        return datetime.fromisoformat(stamp).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        return datetime.fromisoformat(stamp).astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
     except ValueError:
         return "--:--:--.---"
 
@@ -199,21 +202,32 @@ def _local_time(stamp: str) -> str:
 def show(logs: Path, name: str, *, count: int, following: bool, as_json: bool) -> None:
     """Print the last lines of a process's log, and the coming ones if `following`.
 
-    Raises SettingsError when there is no such log.
+    Raises SettingsError when there is no such log, or it belongs to another user.
     """
     from cli.output import console
 
-    path = logs / f"{name}.log"
-    if not path.exists():
+    try:
+        _require_log(logs, name)
+        lines = read_log(logs / f"{name}.log", count, following=following)
+        _show(lines, console(), as_json=as_json)
+    except PermissionError as error:
+        raise not_ours(logs.parent) from error
+
+
+def _require_log(logs: Path, name: str) -> None:
+    if not (logs / f"{name}.log").exists():
         known = ", ".join(sorted(file.stem for file in logs.glob("*.log"))) or "none yet"
         raise SettingsError([f"there is no log of {name!r} in {logs}; there are: {known}"])
-    screen = console()
 
-    def put(line: str) -> None:
+
+def _show(lines: Iterable[str], screen: Console, *, as_json: bool) -> None:
+    # Our own lines only: a server writes its times as it likes, and says so itself.
+    untold = sys.stdout.isatty() and not as_json
+    for line in lines:
         if as_json:
             print(line, flush=True)
-        else:
-            screen.print(render(line), soft_wrap=True)
-
-    for line in read_log(path, count, following=following):
-        put(line)
+            continue
+        if untold and _record(line) is not None:
+            print("kite: times are UTC", file=sys.stderr, flush=True)
+            untold = False
+        screen.print(render(line), soft_wrap=True)

@@ -1,7 +1,8 @@
 """`./kite tail SUBJECT…`: what flows over the bus right now, one line a message.
 
 A plain subscription as `observer`, who may read everything and change nothing. Live subjects carry
-JSON, durable ones frames, which are shown event by event. A message that was sent while nobody
+JSON, durable ones frames, which are shown event by event. A terminal cuts lines to its width, a
+pipe or a file gets them whole. A message that was sent while nobody
 listened is gone: rows and streams are for that.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 
 import nats
 from nats.aio.msg import Msg
@@ -24,6 +26,7 @@ from libs.common.errors import BusUnavailable, SettingsError
 __all__ = ["run"]
 
 PENDING_MESSAGES_MAX = 10_000
+_QUIET_S = 5.0
 
 
 def run(home: Home, subjects: tuple[str, ...], *, count: int | None, as_json: bool) -> None:
@@ -70,12 +73,22 @@ async def _tail(url: str, subjects: tuple[str, ...], count: int | None, as_json:
         await client.subscribe(subject, cb=on_message)
     printed = 0
     put = _Printer(as_json)
+    hint = asyncio.get_running_loop().call_later(_QUIET_S, _say_quiet, subjects)
     while (count is None or printed < count) and (message := await messages.get()) is not None:
+        hint.cancel()
         put(message.subject, message.data)
         printed += 1
+    hint.cancel()
     if client.is_closed:
         raise BusUnavailable(f"NATS went away: {errors[-1] if errors else 'connection closed'}")
     await client.close()
+
+
+def _say_quiet(subjects: tuple[str, ...]) -> None:
+    """Tell whoever looks at nothing where something would be: a typo is no error on a bus."""
+    named = ", ".join(repr(subject) for subject in subjects)
+    known = "live subjects are live.tick.>, live.candle.>, live.signal.>"
+    print(f"kite: nothing on {named} yet; {known}", file=sys.stderr, flush=True)
 
 
 class _Printer:
@@ -84,10 +97,16 @@ class _Printer:
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
         self._screen = None if as_json else console()
+        self._cut = sys.stdout.isatty()
+        if self._cut and not as_json:
+            print("kite: times are New York", file=sys.stderr, flush=True)
 
     def __call__(self, subject: str, data: bytes) -> None:
         if self._screen is None:
             print(json_line(subject, data), flush=True)
             return
         for line in lines(subject, data):
-            self._screen.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+            if self._cut:
+                self._screen.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+            else:
+                self._screen.print(line, soft_wrap=True)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,11 @@ import click
 import pytest
 
 from cli.commands import kite
+from cli.logs import show
+from libs.common.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[3]
+NOBODY = 65534
 HELP_S_MAX = 1.0  # on a busy machine; a quiet one takes a tenth
 
 
@@ -64,11 +68,41 @@ def test_help_is_quick_and_imports_no_client(tmp_path: Path) -> None:
     assert loaded.stdout.strip() == "[]"
 
 
+def test_the_list_of_verbs_is_not_cut(tmp_path: Path) -> None:
+    """Each first sentence fits."""
+    assert "..." not in run("--help", home=tmp_path).stdout.partition("Commands:")[2]
+
+
+def test_the_version_is_that_of_the_project(tmp_path: Path) -> None:
+    """Said in one place only."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert run("--version", home=tmp_path).stdout == f"kite {project['version']}\n"
+
+
+def test_a_log_of_another_user_is_refused_in_one_line(tmp_path: Path) -> None:
+    """As `status` and `down` do it."""
+    logs = tmp_path / "home" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "ingest.log").write_text("")
+    root = os.geteuid() == 0
+    logs.parent.chmod(0o700 if root else 0)
+    try:
+        if root:
+            os.seteuid(NOBODY)
+        with pytest.raises(SettingsError, match="belongs to another user"):
+            show(logs, "ingest", count=1, following=False, as_json=False)
+    finally:
+        if root:
+            os.seteuid(0)
+        logs.parent.chmod(0o700)
+
+
 def test_a_typo_gets_a_suggestion(tmp_path: Path) -> None:
     """Exit code 2, and the verb that was meant."""
     done = run("statsu", home=tmp_path)
     assert done.returncode == 2
     assert "status" in done.stderr
+    assert "see ./kite --help" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -77,6 +111,7 @@ def test_a_mistyped_option_gets_a_suggestion(tmp_path: Path) -> None:
     done = run("up", "--ticker", "QQQ", home=tmp_path)
     assert done.returncode == 2
     assert "--tickers" in done.stderr
+    assert done.stderr.endswith("? see ./kite up --help\n")
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,16 @@ def test_a_tick_shows_time_in_new_york_price_and_indicators() -> None:
         assert part in line
 
 
+def test_a_missing_average_moves_no_column() -> None:
+    """The eye follows them downwards."""
+    (known,), (missing,) = (
+        shown("live.tick.QQQ", TICK),
+        shown("live.tick.QQQ", TICK | {"sma9": None}),
+    )
+    assert known.index("vwap") == missing.index("vwap")
+    assert known.index("×") == missing.index("×")
+
+
 def test_an_open_candle_differs_from_a_final_one() -> None:
     """A provisional value must not be taken for the result."""
     candle = {
