@@ -1,7 +1,8 @@
 """What the writer tells about itself: metrics for Prometheus, rows for `streaming_metrics`.
 
 Rows are summed up over `writer_report_s`, not written per batch. Freshness is a matter of the
-broker's time, so each row says how far that had come.
+broker's time, so each row says how far that had come; where that runs faster than ours, a row is
+due after a minute of it, though not more often than every second of ours.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from services.writer.core import Batch
 from services.writer.store import Report
 
 __all__ = ["Reporter"]
+
+_BROKER_STEP_MS = 60_000
+_SPACING_MS = 1_000
 
 
 class Reporter:
@@ -35,7 +39,8 @@ class Reporter:
         self._fenced = metrics.counter("writer_fenced", "Batches another writer was faster with")
         self._errors = metrics.counter("writer_errors", "Failures of lanes", ["kind"])
         self._broker_ms: int | None = None
-        self._clock_reported = False
+        self._told_broker_ms: int | None = None
+        self._told_ms: int | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -78,9 +83,17 @@ class Reporter:
         self._error_count += 1
 
     @property
+    def unheard(self) -> bool:
+        """Whether the broker's time is known and no report has tried to tell it yet."""
+        return self._broker_ms is not None and self._told_broker_ms is None
+
+    @property
     def overdue(self) -> bool:
-        """Whether no report has told the broker's time yet, although it is known."""
-        return self._broker_ms is not None and not self._clock_reported
+        """Whether the broker's time has left the last report a minute behind."""
+        if self._broker_ms is None or self._told_broker_ms is None or self._told_ms is None:
+            return self.unheard
+        moved_ms = self._broker_ms - self._told_broker_ms
+        return moved_ms >= _BROKER_STEP_MS and self._clock.now_ms() - self._told_ms >= _SPACING_MS
 
     def take(self, status: str) -> Report:
         """Return what happened since the last call, and begin anew."""
@@ -95,7 +108,7 @@ class Reporter:
             errors=self._error_count,
             processing_ms=self._processing_s * 1000,
         )
-        self._clock_reported = self._broker_ms is not None
+        self._told_broker_ms, self._told_ms = self._broker_ms, report.now_ms
         self._begin()
         return report
 

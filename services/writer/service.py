@@ -33,6 +33,8 @@ _FRAMES_PER_RECEIVE_MAX = 64
 _IDLE_WAIT_S = 0.25
 _WATCH_S = 1.0
 _BACKOFF_MAX_S = 2.0
+_REPORTS_KEPT_MS = 30 * 86_400_000
+_PRUNE_EVERY_S = 3600.0
 
 
 async def serve(runtime: Runtime[Settings]) -> None:
@@ -92,6 +94,7 @@ async def _watch(runtime: Runtime[Settings], store: Store, reporter: Reporter) -
     """Keep readiness true to the database, and report now and then, until stopped."""
     loop = asyncio.get_running_loop()
     due_s = loop.time() + runtime.settings.writer_report_s
+    prune_s = loop.time()
     while not runtime.stop.is_set():
         try:
             await store.ping()
@@ -101,6 +104,9 @@ async def _watch(runtime: Runtime[Settings], store: Store, reporter: Reporter) -
         if reporter.overdue or loop.time() >= due_s:
             due_s = loop.time() + runtime.settings.writer_report_s
             await _report(runtime, store, reporter, status="running")
+        if loop.time() >= prune_s:
+            prune_s = loop.time() + _PRUNE_EVERY_S
+            await _prune(runtime, store)
         await _sleep(runtime, _WATCH_S)
 
 
@@ -121,6 +127,14 @@ async def _report(
     except StoreError as error:
         reporter.put_back(report)
         runtime.log.warning("writer.report_failed", error=str(error))
+
+
+async def _prune(runtime: Runtime[Settings], store: Store) -> None:
+    """Drop reports that nobody will read any more."""
+    try:
+        await store.prune_reports(runtime.clock.now_ms() - _REPORTS_KEPT_MS)
+    except StoreError as error:
+        runtime.log.warning("writer.prune_failed", error=str(error))
 
 
 def _database_away(runtime: Runtime[Settings], error: StoreError) -> None:
@@ -291,3 +305,5 @@ class Lane:
         began_s = now_s()
         await self._store.commit(batch)
         self._reporter.committed(batch, now_s() - began_s)
+        if self._reporter.unheard:  # whoever looks right after the start wants to see something
+            await _report(self._runtime, self._store, self._reporter, status="running")

@@ -62,6 +62,12 @@ _REPORT = """
         market_open, status, batches, records_processed, errors, processing_ms)
     VALUES ($1, $2, to_timestamp($3 / 1000.0), to_timestamp($4 / 1000.0), $5, $6, $7, $8, $9, $10)
     ON CONFLICT DO NOTHING"""
+# A bounded bite, and no waiting for another writer that is at the same ones.
+_PRUNE = """
+    DELETE FROM public.streaming_metrics WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM public.streaming_metrics WHERE "timestamp" < to_timestamp($1 / 1000.0)
+        ORDER BY "timestamp" LIMIT 100000 FOR UPDATE SKIP LOCKED))"""
+_ENSURE_PARTITION = "SELECT public.kite_ensure_partition($1, $2)"
 
 
 class Report(Struct, frozen=True):
@@ -102,6 +108,10 @@ class Store(Protocol):
 
     async def report(self, report: Report) -> None:
         """Keep a report; raises StoreUnavailable."""
+        ...
+
+    async def prune_reports(self, before_ms: int) -> None:
+        """Drop reports from before `before_ms`, the oldest first; raises StoreUnavailable."""
         ...
 
 
@@ -196,11 +206,21 @@ class PostgresStore:
                 report.processing_ms,
             )  # fmt: skip
 
+    async def prune_reports(self, before_ms: int) -> None:
+        """See Store."""
+        async with self._connection() as connection:
+            await connection.execute(_PRUNE, before_ms)
+
     async def _ensure_partitions(self, connection: Any, batch: Batch) -> None:
         if len(self._partitions) > _PARTITIONS_CACHED_MAX:
             self._partitions.clear()
         for table, day in sorted(batch.partitions - self._partitions):
-            await connection.execute("SELECT public.kite_ensure_partition($1, $2)", table, day)
+            try:
+                await connection.execute(_ENSURE_PARTITION, table, day)
+            except asyncpg.DuplicateTableError:
+                # Another lane made it while this one waited for the lock, and a transaction does
+                # not see by name what appeared since it began to look: ask once more.
+                await connection.execute(_ENSURE_PARTITION, table, day)
             self._partitions.add((table, day))
 
     @asynccontextmanager

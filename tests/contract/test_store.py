@@ -204,6 +204,23 @@ class TestAppendOnlyRows:
 
         within(scenario)
 
+    def test_of_two_lanes_that_need_a_partition_both_get_it(self, within: Within) -> None:
+        """However close together they come to a new day, neither fails."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            positions = [Position(CREATED_MS), Position(CREATED_MS)]
+            for day in range(15):
+                moment_ms = TS_MS + day * 86_400_000
+                batches = [
+                    batch_of([tick(moment_ms, ticker=f"T{n}")], partition=n, before=before)
+                    for n, before in enumerate(positions)
+                ]
+                await asyncio.gather(*map(store.commit, batches))
+                positions = [batch.after for batch in batches]
+            assert len(await query("SELECT * FROM equity_data")) == 30
+
+        within(scenario)
+
     def test_days_far_apart_in_one_batch(self, within: Within) -> None:
         """Rows of any day find their partition, on both sides of New York's midnight."""
 
@@ -327,6 +344,20 @@ class TestTheStoreItself:
             await store.claim({"source": "demo", "partitions": "1"})
             with pytest.raises(StoreMismatch, match="KITE_SOURCE=demo"):
                 await store.claim({"source": "schwab", "partitions": "1"})
+
+        within(scenario)
+
+    def test_prunes_old_reports(self, within: Within) -> None:
+        """Reports from before an instant go, the others stay."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            for now_ms in (TS_MS, TS_MS + 1, TS_MS + 2):
+                await store.report(Report("a:1", now_ms, None, None, "running", 0, 0, 0, 0.0))
+            await store.prune_reports(TS_MS + 1)
+            rows = await query("SELECT timestamp FROM streaming_metrics ORDER BY timestamp")
+            assert [round(row["timestamp"].timestamp() * 1000) for row in rows] == [
+                TS_MS + 1, TS_MS + 2,
+            ]  # fmt: skip
 
         within(scenario)
 

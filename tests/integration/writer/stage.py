@@ -163,6 +163,10 @@ class Feed:
         for event in events:
             self.expected.see(event)
 
+    def advance(self, by_ms: int) -> None:
+        """Let the broker's time of what is sent next be later."""
+        self._ts_ms += by_ms
+
     async def send_some(self, rounds: int, ticks_per_frame: int = 20) -> None:
         """Publish `rounds` of frames with events of all kinds to every stream and partition."""
         for _ in range(rounds):

@@ -128,6 +128,29 @@ class TestBatches:
 
         asyncio.run(scenario())
 
+    def test_reports_keep_up_with_a_fast_broker(self, migrated_database: Database) -> None:
+        """A minute of the broker's time makes a row, however long the next one is away."""
+
+        async def scenario() -> None:
+            async with (
+                memory_feed() as (source, server),
+                connected(migrated_database.superuser) as connection,
+                Writer("", migrated_database.owner, memory=server, writer_report_s=3600),
+            ):
+                for rows in (1, 2):
+                    await source.send_some(1)
+
+                    async def reported(rows: int = rows) -> bool:
+                        found = await connection.fetchval(
+                            "SELECT count(DISTINCT broker_timestamp) FROM streaming_metrics"
+                        )
+                        return int(found) >= rows
+
+                    await eventually_async(reported, ENDS_WITHIN_S, "a report of that time")
+                    source.advance(60_000)
+
+        asyncio.run(scenario())
+
 
 class TestRefusals:
     """What no repetition can heal ends the writer, with the position where it was."""
