@@ -24,6 +24,7 @@ from libs.common.events import Bar, Clock, Event, Gap, History, HistoryBar, Tick
 from libs.common.subjects import partition_of
 from services.ingest import wire
 from services.ingest.level_one import TICK_MOVED, TICK_OUT_OF_SESSION, TICK_RESET
+from services.ingest.minutes import HISTORY_DAYS_MAX
 from services.ingest.tickers import Ticker, pack_memory, unpack_memory
 from services.ingest.wire import BadItem, Reject
 
@@ -38,8 +39,10 @@ __all__ = [
 ]
 
 REJECTS_PER_FRAME_MAX = 100
-_LEAP_MS_MAX = 10 * 86_400_000
+_LEAP_MS_MAX = 3_600_000
 _LEAPS_BELIEVED = 3
+_DAY_MS = 86_400_000
+_OLD_MS_MAX = 10 * _DAY_MS
 _BACK_MS_MAX = 60_000
 
 
@@ -86,8 +89,8 @@ class Core:
         self.broker_ms = 0
         self.epoch = 0  # of the last life whose state this is
         self._clock_ms = 0
-        self._leap_ms = 0  # the last stamp that was refused for being far away
-        self._leaps = 0  # how many such stamps in a row agreed
+        self._leaping: list[dict[str, Any]] = []  # frames whose stamps are far ahead, held back
+        self._leap_ms = 0  # the newest stamp among them
         self._tickers = {ticker: Ticker(ticker) for ticker in tickers}
         self._active = frozenset(self._tickers)  # the others only remember what was published
         self._unknown_seen: set[str] = set()
@@ -97,19 +100,8 @@ class Core:
     def step(self, message: dict[str, Any]) -> Step:
         """Take one parsed frame of the streamer."""
         step = Step(self.broker_ms)
-        known = False
-        for name, take in (("notify", self._notify), ("data", self._data)):
-            parts = message.get(name)
-            if parts is None:
-                continue
-            known = True
-            for part in parts if isinstance(parts, list) else [parts]:
-                try:
-                    take(part, step)
-                except BadItem as bad:
-                    step.reject(bad.reason, part)
-        if not known and "response" not in message:
-            step.reject("unknown_frame", message)
+        for ready in self._believable(message, step):
+            self._take(ready, step)
         return step
 
     def login(self, broker_ms: int) -> bool:
@@ -226,6 +218,49 @@ class Core:
 
     # -- frames --
 
+    def _believable(self, message: dict[str, Any], step: Step) -> list[dict[str, Any]]:
+        """Return the frames to take now: those that are far ahead wait for others to agree.
+
+        Broker time only goes forward, so one wrong stamp must not move it. A leap that several
+        stamps in a row agree on is real (a recording jumps over a night), and none of its frames
+        may be lost.
+        """
+        stamp_ms = wire.newest_stamp_ms(message)
+        if not self.broker_ms or stamp_ms <= self.broker_ms + _LEAP_MS_MAX:
+            self._disbelieve(step)
+            return [message]
+        if not _is_known(stamp_ms):
+            step.reject("bad_timestamp", message)
+            return []
+        if abs(stamp_ms - self._leap_ms) > _LEAP_MS_MAX:
+            self._disbelieve(step)
+        self._leaping.append(message)
+        self._leap_ms = stamp_ms
+        if len(self._leaping) < _LEAPS_BELIEVED:
+            return []
+        believed, self._leaping = self._leaping, []
+        return believed
+
+    def _disbelieve(self, step: Step) -> None:
+        for message in self._leaping:
+            step.reject("bad_timestamp", message)
+        self._leaping = []
+
+    def _take(self, message: dict[str, Any], step: Step) -> None:
+        known = False
+        for name, take in (("notify", self._notify), ("data", self._data)):
+            parts = message.get(name)
+            if parts is None:
+                continue
+            known = True
+            for part in parts if isinstance(parts, list) else [parts]:
+                try:
+                    take(part, step)
+                except BadItem as bad:
+                    step.reject(bad.reason, part)
+        if not known and "response" not in message:
+            step.reject("unknown_frame", message)
+
     def _notify(self, part: Any, step: Step) -> None:
         if not isinstance(part, dict):
             raise BadItem("bad_notify")
@@ -285,6 +320,8 @@ class Core:
     def _chart(self, raw: Any, sent_ms: int, step: Step) -> None:
         item = wire.chart_item(raw)
         ticker = self._subscribed(item.ticker)
+        if item.ts_ms < sent_ms - HISTORY_DAYS_MAX * _DAY_MS:
+            raise BadItem("old_time")  # no history reaches there, and each such day would be wanted
         if item.unknown:
             self._report_unknown(raw, wire.CHART, step)
         events, found = ticker.minutes.take(item, sent_ms)
@@ -295,17 +332,9 @@ class Core:
             step.wanted.append(DayWanted(item.ticker, calendar.day_start_ms(item.ts_ms)))
 
     def _advance(self, sent_ms: int, step: Step) -> None:
-        """Move broker time; raises BadItem when it leaps further than any holiday is long.
-
-        One wrong stamp must not move time for good, but a leap that several stamps in a row agree
-        on is real, and refusing it for ever would end the flow.
-        """
-        if self.broker_ms and abs(sent_ms - self.broker_ms) > _LEAP_MS_MAX:
-            agrees = abs(sent_ms - self._leap_ms) <= _LEAP_MS_MAX
-            self._leap_ms, self._leaps = sent_ms, self._leaps + 1 if agrees else 1
-            if sent_ms < self.broker_ms or self._leaps < _LEAPS_BELIEVED or not _is_known(sent_ms):
-                raise BadItem("bad_timestamp")
-        self._leaps = 0
+        """Move broker time; raises BadItem for a stamp older than any queue could be."""
+        if sent_ms < self.broker_ms - _OLD_MS_MAX:
+            raise BadItem("bad_timestamp")
         self.broker_ms = max(self.broker_ms, sent_ms)
         step.sent_ms = self.broker_ms
 

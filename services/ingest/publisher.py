@@ -38,6 +38,7 @@ MEMORY_BYTES_MAX = 8 << 20
 _BATCH_FRAMES_MAX = 64
 _BATCH_BYTES_MAX = 32 << 10
 _SYNC_PAUSE_S = 0.02
+_SYNC_RETRY_S = 1.0
 
 
 class _Waiting(Struct, frozen=True):
@@ -288,7 +289,12 @@ class Publisher:
         while True:
             await self._unsynced.wait()
             self._unsynced.clear()
-            await asyncio.to_thread(self._spool.sync)
+            try:
+                await asyncio.to_thread(self._spool.sync)
+            except OSError as error:
+                self._on_away(f"the spool does not reach the disk: {error.strerror}")
+                self._unsynced.set()
+                await asyncio.sleep(_SYNC_RETRY_S)
             await asyncio.sleep(_SYNC_PAUSE_S)
 
     def _take_over_spool(self) -> None:

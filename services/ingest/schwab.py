@@ -41,6 +41,7 @@ with warnings.catch_warnings(record=True):
 
 from libs.common.clock import Clock
 from libs.common.events import HistoryBar
+from libs.common.telemetry import get_logger
 from services.ingest import wire
 from services.ingest.answers import admin_code, awaited_answer
 from services.ingest.candles import minutes_of
@@ -167,6 +168,10 @@ class Account:
             raise RequestFailed(f"token refresh: HTTP {error.response.status_code}") from None
         except httpx.HTTPError as error:
             raise RequestFailed(f"{type(error).__name__}: {error}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            # A token endpoint under maintenance answers 200 with a page, and the library trips.
+            await self.forget_client()
+            raise RequestFailed(f"an answer that makes no sense: {type(error).__name__}") from None
 
     def _build(self) -> AsyncClient:
         metadata = TokenMetadata.from_loaded_token(self._token_file.read(), self._token_file.write)
@@ -174,7 +179,11 @@ class Account:
         write = metadata.wrapped_token_write_func()
 
         async def update(token: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-            write(token, *args, **kwargs)
+            try:
+                write(token, *args, **kwargs)
+            except OSError as error:
+                # The library holds the new token, so work goes on; the next refresh writes again.
+                get_logger().error("token.not_saved", reason=error.strerror)
 
         mounts = None
         if self._base_url is not None:

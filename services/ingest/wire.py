@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ __all__ = [
     "excerpt",
     "level_one_item",
     "message_of",
+    "newest_stamp_ms",
     "price",
     "time_ms",
     "unknown_fields",
@@ -203,6 +205,18 @@ def chart_item(item: object) -> ChartItem:
     )
     check_bar(bar.ts_ms, bar.open, bar.high, bar.low, bar.close)
     return bar
+
+
+def newest_stamp_ms(message: dict[str, Any]) -> int:
+    """Return the newest time that a frame's heartbeats and data parts claim; 0 without any."""
+    newest_ms = 0
+    for name, key in (("notify", "heartbeat"), ("data", "timestamp")):
+        parts = message.get(name)
+        for part in parts if isinstance(parts, list) else [parts]:
+            if isinstance(part, dict) and key in part:
+                with suppress(BadItem):
+                    newest_ms = max(newest_ms, time_ms(part[key]))
+    return newest_ms
 
 
 def unknown_fields(item: dict[str, Any], service: str) -> set[str]:

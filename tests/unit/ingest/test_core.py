@@ -64,23 +64,36 @@ class TestFrames:
         assert core.broker_ms == now
 
     def test_a_leap_is_believed_once_several_stamps_in_a_row_agree(self) -> None:
-        """A recording may jump over weeks; one wrong stamp alone moves nothing."""
+        """A recording may jump over nights and weeks, and no frame of the jump is lost."""
         core, weeks = running(), OPEN_MS + 20 * ONE_DAY_MS
+        for at_ms in (weeks, weeks + 1_000):
+            assert core.step(heartbeat(at_ms)) == Step(core.broker_ms)
+        step = core.step(heartbeat(weeks + 2_000))
+        assert step.events == [Clock(weeks), Clock(weeks + 1_000), Clock(weeks + 2_000)]
+        assert step.rejects == []
+
+    def test_one_wrong_stamp_alone_moves_nothing(self) -> None:
+        """A heartbeat hours ahead would stop the clock for hours; it ends as a dead letter."""
+        core = running()
         before = core.broker_ms
-        assert reasons(core.step(heartbeat(weeks))) == ["bad_timestamp"]
-        assert core.step(heartbeat(before + 10_000)).events == [Clock(before + 10_000)]
-        for at_ms in (weeks, weeks + 10_000):
-            assert reasons(core.step(heartbeat(at_ms))) == ["bad_timestamp"]
-        assert core.step(heartbeat(weeks + 20_000)).events == [Clock(weeks + 20_000)]
+        assert core.step(heartbeat(before + 9 * ONE_DAY_MS)).events == []
+        step = core.step(heartbeat(before + 10_000))
+        assert step.events == [Clock(before + 10_000)]
+        assert reasons(step) == ["bad_timestamp"]
 
     def test_leaps_that_disagree_and_leaps_back_are_never_believed(self) -> None:
         """Nonsense stays nonsense however often it is said."""
         core = running()
         before = core.broker_ms
         for days in (20, 60, 100, 140, -20, -20, -20, -20):
-            frame = heartbeat(OPEN_MS + days * ONE_DAY_MS)
-            assert reasons(core.step(frame)) == ["bad_timestamp"]
+            assert core.step(heartbeat(OPEN_MS + days * ONE_DAY_MS)).events == []
         assert core.broker_ms == before
+
+    def test_a_bar_from_before_all_history_asks_for_none(self) -> None:
+        """Else each such bar would cost a request, and their days are without number."""
+        core, now = running(), OPEN_MS + 6 * MINUTE_MS
+        step = core.step(chart(now, bar("QQQ", OPEN_MS - 60 * ONE_DAY_MS)))
+        assert (reasons(step), step.wanted) == (["old_time"], [])
 
     @pytest.mark.parametrize(
         ("frame", "reason"),
