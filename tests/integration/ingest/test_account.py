@@ -1,0 +1,94 @@
+"""The account's REST side: a token endpoint that answers nonsense, a disk that is full."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from services.ingest.schwab import Account, RequestFailed
+from services.ingest.token_file import TokenFile
+
+DAY_MS = 86_400_000
+NOW_MS = 1_795_185_000_000
+EXPIRED = {
+    "creation_timestamp": 1_795_000_000,
+    "token": {
+        "access_token": "old", "refresh_token": "again", "token_type": "Bearer",
+        "expires_in": 1800, "expires_at": 1,
+    },
+}  # fmt: skip
+
+
+def ask(token_file: Path, token_answer: web.Response) -> tuple[object, list[str]]:
+    """Ask for minutes with an expired token; returns the outcome and the tokens that were used."""
+    used: list[str] = []
+
+    async def token(_: web.Request) -> web.Response:
+        return web.Response(body=token_answer.body, content_type=token_answer.content_type)
+
+    async def history(request: web.Request) -> web.Response:
+        used.append(request.headers["Authorization"])
+        return web.json_response({"symbol": "QQQ", "empty": True, "candles": []})
+
+    async def run() -> object:
+        app = web.Application()
+        app.router.add_post("/v1/oauth/token", token)
+        app.router.add_get("/marketdata/v1/pricehistory", history)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        account = Account("key", "secret", token_file, f"http://127.0.0.1:{port}")
+        try:
+            return await _outcome(lambda: account.minutes("QQQ", NOW_MS - DAY_MS, NOW_MS))
+        finally:
+            await account.forget_client()
+            await runner.cleanup()
+
+    return asyncio.run(run()), used
+
+
+async def _outcome(work: Callable[[], Awaitable[object]]) -> object:
+    try:
+        return await work()
+    except RequestFailed as error:
+        return error
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    """A token that must be refreshed before it can be used."""
+    path = tmp_path / "token.json"
+    path.write_text(json.dumps(EXPIRED))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize("body", ["<html>maintenance</html>", "[]", "null", '{"expires_in": "x"}'])
+def test_nonsense_from_the_token_endpoint_is_a_failed_request(token_file: Path, body: str) -> None:
+    """It is tried again later, and the token on disk stays what it was."""
+    answer = web.Response(text=body, content_type="application/json")
+    outcome, used = ask(token_file, answer)
+    assert isinstance(outcome, Exception)
+    assert used == []
+    assert json.loads(token_file.read_text()) == EXPIRED
+
+
+def test_a_token_that_cannot_be_saved_is_used_all_the_same(
+    token_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk does not end the session; the next refresh writes again."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TokenFile, "write", full)
+    new = {**EXPIRED["token"], "access_token": "new", "expires_at": 4_000_000_000}  # type: ignore[dict-item]  # a mapping
+    outcome, used = ask(token_file, web.json_response(new))
+    assert outcome == ([], 0)
+    assert used == ["Bearer new"]
