@@ -33,7 +33,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     - Clock. `sim_start`: ISO time, New York unless it says otherwise; none: 10:30 of the latest
       session, or the pre-market open of the first CSV day. `sim_speed`: virtual seconds a second.
       `sim_skip_closed`: jump over closed hours and days without data. `sim_wait_for_subscription`:
-      time begins with the first subscription. `sim_clock_file`: where it survives a restart.
+      time begins with the first subscription. `sim_clock_file`: where it survives a restart; after
+      a stop or a long absence a recording, or a market faster than ours, goes on from where it was.
     - OAuth. `sim_app_key`, `sim_app_secret`, `sim_callbacks`: the registered application.
       `sim_code_s` (wall), `sim_access_token_s`, `sim_refresh_token_s`: how long they live.
       `sim_rotate_refresh_token`: a refresh brings a new refresh token.
