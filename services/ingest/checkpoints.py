@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from msgspec import Struct
+
 from libs.common import codec, subjects
 from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusError, PositionError
@@ -19,7 +21,7 @@ from services.ingest.core import Core
 from services.ingest.positions import Position, stored_frame
 from services.ingest.publisher import Publisher
 
-__all__ = ["Checkpoints", "load_positions", "recall"]
+__all__ = ["Checkpoints", "Recalled", "load_positions", "recall"]
 
 _EVERY_S = 5.0
 _POLL_S = 0.1
@@ -47,25 +49,37 @@ async def load_positions(bus: Bus, partitions: int) -> tuple[StreamState, dict[i
     return stream, positions
 
 
-async def recall(bus: Bus, core: Core, partitions: int) -> int:
-    """Rebuild the core from checkpoints and frames; returns how many frames were replayed.
+class Recalled(Struct):
+    """How much was taken up again; `holes` counts partitions whose frames had aged out meanwhile.
+
+    A hole does no harm to keys: what it held is older than anything that may come.
+    """
+
+    frames: int = 0
+    holes: int = 0
+
+
+async def recall(bus: Bus, core: Core, partitions: int) -> Recalled:
+    """Rebuild the core from checkpoints and the frames since.
 
     Raises BusUnavailable or SchemaError.
     """
-    replayed = 0
+    recalled = Recalled()
     for partition in range(partitions):
         checkpoint, _ = await _checkpoint(bus, partition)
-        seq = 0
+        seq = n = 0
         if checkpoint is not None:
-            seq = checkpoint.source_seq
+            seq, n = checkpoint.source_seq, checkpoint.source_n
             core.restore(checkpoint.state)
         subject = subjects.frame_subject(subjects.MARKET, partition)
         while (stored := await bus.read(subjects.MARKET, subject, start_seq=seq + 1)) is not None:
-            seq = stored.seq
-            replayed += 1
-            for event in codec.decode_frame(stored.data).events:
+            frame = codec.decode_frame(stored.data)
+            recalled.holes += frame.n != n + 1
+            recalled.frames += 1
+            seq, n = stored.seq, frame.n
+            for event in frame.events:
                 core.replay(event)
-    return replayed
+    return recalled
 
 
 class Checkpoints:

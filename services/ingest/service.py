@@ -134,16 +134,19 @@ class Ingest:
         backoff = Backoff()
         while True:
             try:
-                replayed = await recall(self._bus, self._core, self._publisher.partitions)
+                recalled = await recall(self._bus, self._core, self._publisher.partitions)
             except BusUnavailable as error:
                 self._runtime.log.warning("ingest.recall_waits", error=str(error))
                 await backoff.pause(self._runtime.stop)
                 continue
             self._publisher.begin_epoch(self._core.epoch + 1)
             self._runtime.log.info(
-                "ingest.recalled", frames=replayed, epoch=self._publisher.epoch,
+                "ingest.recalled",
+                frames=recalled.frames,
+                holes=recalled.holes,
+                epoch=self._publisher.epoch,
                 broker_ms=self._core.broker_ms,
-            )  # fmt: skip
+            )
             return
 
     async def _finish(self) -> None:
