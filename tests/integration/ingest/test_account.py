@@ -15,13 +15,11 @@ from services.ingest.token_file import TokenFile
 
 DAY_MS = 86_400_000
 NOW_MS = 1_795_185_000_000
-EXPIRED = {
-    "creation_timestamp": 1_795_000_000,
-    "token": {
-        "access_token": "old", "refresh_token": "again", "token_type": "Bearer",
-        "expires_in": 1800, "expires_at": 1,
-    },
+OLD_TOKEN = {
+    "access_token": "old", "refresh_token": "again", "token_type": "Bearer",
+    "expires_in": 1800, "expires_at": 1,
 }  # fmt: skip
+EXPIRED = {"creation_timestamp": 1_795_000_000, "token": OLD_TOKEN}
 
 
 def ask(token_file: Path, token_answer: web.Response) -> tuple[object, list[str]]:
@@ -88,7 +86,7 @@ def test_a_token_that_cannot_be_saved_is_used_all_the_same(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TokenFile, "write", full)
-    new = {**EXPIRED["token"], "access_token": "new", "expires_at": 4_000_000_000}  # type: ignore[dict-item]  # a mapping
+    new = {**OLD_TOKEN, "access_token": "new", "expires_at": 4_000_000_000}
     outcome, used = ask(token_file, web.json_response(new))
     assert outcome == ([], 0)
     assert used == ["Bearer new"]
