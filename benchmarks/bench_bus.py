@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ import uvloop
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig
 
+from benchmarks.report import report
 from cli.servers.nats import NatsServer
 from libs.common.bus import nats, topology
 from libs.common.bus.nats import NatsBus
@@ -51,18 +51,6 @@ async def measure(count: int, work: Callable[[], Awaitable[None]]) -> Cost:
     await work()
     cpu_s, wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
     return Cost(cpu_s / count * 1e6, count / wall_s)
-
-
-def report(name: str, unit: str, value: float, baseline: float) -> None:
-    """Print one figure."""
-    figure = {
-        "name": name,
-        "value": round(value, 2),
-        "unit": unit,
-        "baseline": round(baseline, 2),
-        "ratio": round(value / baseline, 3),
-    }
-    print(json.dumps(figure), flush=True)
 
 
 @asynccontextmanager
