@@ -67,23 +67,30 @@ def load(cls: type[Settings], environ: Mapping[str, str]) -> Settings:
     """
     problems: list[str] = []
     values: dict[str, Any] = {}
+    complete = True
     for field in msgspec.structs.fields(cls):
         name = env_name(field.name)
         text = environ.get(name, "").strip()
-        if text:
-            try:
+        try:
+            if text:
                 values[field.name] = _convert(text, field.type)
-            except (ValueError, msgspec.ValidationError) as error:
-                shown = "its value" if looks_secret(field.name) else repr(text)
-                problems.append(f"{name}: {shown} {_reason(error)}")
-        elif field.required:
-            problems.append(f"{name}: required, but not set")
-    if problems:
+            elif field.required:
+                complete = False
+                problems.append(f"{name}: required, but not set")
+        except (ValueError, msgspec.ValidationError) as error:
+            complete = complete and not field.required
+            shown = "its value" if looks_secret(field.name) else repr(text)
+            problems.append(f"{name}: {shown} {_reason(error)}")
+    settings = None
+    if complete:
+        # A wrong optional value is left at its default, so that checks across fields still speak.
+        try:
+            settings = cls(**values)
+        except ValueError as error:
+            problems.append(str(error))
+    if settings is None or problems:
         raise SettingsError(problems)
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise SettingsError([str(error)]) from error
+    return settings
 
 
 def _reason(error: Exception) -> str:

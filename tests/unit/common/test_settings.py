@@ -124,6 +124,12 @@ class TestMistakes:
         assert "'5000'" in flush
         assert "1000" in flush
 
+    def test_a_wrong_value_does_not_hide_a_contradiction(self) -> None:
+        """Both are told, so that nobody has to start twice to learn of the second."""
+        environ = {**REQUIRED, "KITE_MODE": "exact", "KITE_FLUSH_MS": "soon"}
+        found = problems_of(environ)
+        assert [problem.partition(":")[0] for problem in found] == ["KITE_FLUSH_MS", "KITE_RATIO"]
+
     def test_fields_that_contradict_each_other(self) -> None:
         """A check across fields is one more line."""
         assert problems_of({**REQUIRED, "KITE_MODE": "exact"}) == (
