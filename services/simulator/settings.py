@@ -30,8 +30,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     - Market. `sim_csv`: files of minute bars, `TICKER=FILE` or `TICKER-anything.csv`; none: a
       synthetic market that knows every ticker. `sim_ticks_per_bar`: updates a CSV minute has at
       most. `sim_bar_volume_share`: the part of level one's volume that synthetic bars carry.
-    - Clock. `sim_start`: ISO time, New York unless it says otherwise; none: 10:30 of the latest
-      session, or the pre-market open of the first CSV day. `sim_speed`: virtual seconds a second.
+    - Clock. `sim_start`: ISO time, New York unless it says otherwise; none: after 10:30 of the
+      latest session, shortly before a cross of QQQ, SPY, IWM or AAPL, or the pre-market open of
+      the first CSV day. `sim_speed`: virtual seconds a second.
       `sim_skip_closed`: jump over closed hours and days without data. `sim_wait_for_subscription`:
       time begins with the first subscription. `sim_clock_file`: where it survives a restart; after
       a stop or a long absence a recording, or a market faster than ours, goes on from where it was.

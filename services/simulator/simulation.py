@@ -20,6 +20,7 @@ from services.simulator.limiter import RateLimiter
 from services.simulator.load import LoadFeed
 from services.simulator.market import Market
 from services.simulator.oauth import OAuth, OAuthRules
+from services.simulator.opening import before_a_cross_ms
 from services.simulator.settings import Settings
 from services.simulator.streamer import Identity, Rules, Service, StreamSession
 from services.simulator.synthetic import SyntheticMarket
@@ -172,7 +173,7 @@ def _start_ms(settings: Settings, market: Market, wall_ms: int) -> int:
     if first_ms is not None:
         return first_ms
     bounded_ms = min(wall_ms, calendar.day_bounds_ms(calendar.LAST_DAY)[0])
-    return mid_session_ms(bounded_ms)
+    return before_a_cross_ms(market, mid_session_ms(bounded_ms))
 
 
 def _oauth_rules(settings: Settings) -> OAuthRules:
