@@ -336,7 +336,9 @@ def test_twice_the_same_row_ends_the_writer(
             assert "market-0" in writer.runtime.health.reasons
             async with connected(migrated_database.superuser) as connection:
                 seq = await connection.fetchval("SELECT seq FROM stream_positions")
-                status = await connection.fetchval("SELECT status FROM streaming_metrics")
+                status = await connection.fetchval(
+                    "SELECT status FROM streaming_metrics ORDER BY timestamp DESC LIMIT 1"
+                )
             assert seq == written["MARKET", 0]
             assert status == "refused"
 
