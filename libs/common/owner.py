@@ -364,12 +364,13 @@ class _Standing(Struct, frozen=True):
 
 async def _read_standing(bus: Bus, what: Ownership[Any]) -> _Standing:
     """Read checkpoint and last answer; raises PositionError when they do not fit the streams."""
-    source = await bus.stream(what.input_stream)
-    output = await bus.stream(what.output_stream)
     state_subject = subjects.checkpoint_subject(what.service, what.partition)
     answer_subject = subjects.frame_subject(what.output_stream, what.partition)
     state = await bus.last(subjects.STATE, state_subject)
     answer = await bus.last(what.output_stream, answer_subject)
+    # In this order: another owner may be at work, and what is read later is never behind.
+    source = await bus.stream(what.input_stream)
+    output = await bus.stream(what.output_stream)
     standing = _Standing(
         source,
         output,

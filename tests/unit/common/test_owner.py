@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from libs.common import codec
-from libs.common.bus.memory import MemoryServer
+from libs.common.bus import Stored
+from libs.common.bus.memory import MemoryBus, MemoryServer
 from libs.common.bus.topology import plan
 from libs.common.clock import ManualClock
 from libs.common.errors import PositionError, SchemaError
@@ -110,9 +111,9 @@ class Bench:
 class Instance:
     """One process of the service; leaving the block stops it in good order, `kill` does not."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, bus: MemoryBus | None = None) -> None:
         self.runtime = bench.runtime()
-        self.bus = bench.server.connect()
+        self.bus = bus or bench.server.connect()
         what = Ownership("indicators", "MARKET", "INDICATORS", 0, RunningSum, live)
         metrics = OwnerMetrics(self.runtime)
         self.task = asyncio.create_task(own(self.runtime, self.bus, what, metrics))
@@ -390,3 +391,30 @@ async def test_an_empty_stream_made_anew_is_refused_without_waiting_for_input() 
     with pytest.raises(PositionError, match="stream MARKET was made anew"):
         async with bench.owner() as owner:
             await asyncio.wait({owner.task})
+
+
+class BusyBus(MemoryBus):
+    """While somebody reads the last answer, another owner gets one more input and answers it."""
+
+    bench: Bench
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """Let the other one work, once, and answer as it then stands."""
+        if stream == "INDICATORS" and not self.bench.answers():
+            await self.bench.send(1)
+            answer = Frame(SCHEMA_VERSION, 0, 1, 1, 1, MORNING_MS, MORNING_MS, (Clock(1),))
+            await self.bench.feed.publish(subject, codec.encode_frame(answer), expected_last_seq=0)
+        return await super().last(stream, subject)
+
+
+@in_loop
+async def test_a_stand_by_does_not_take_anothers_progress_for_a_lost_tail() -> None:
+    """What is answered between two reads of a busy partition is no reason to refuse."""
+    bench = Bench()
+    bus = BusyBus(bench.server)
+    bus.bench = bench
+    async with Instance(bench, bus):
+        await bench.answered(1)
+        await bench.send(2)
+        answers = await bench.answered(2)
+    assert values(answers) == [1, 3]
