@@ -264,14 +264,21 @@ class Connection:
         await self._logged_in().handle_message()
 
     async def close(self) -> None:
-        """End the socket; can be repeated."""
+        """End the socket; can be repeated.
+
+        The library's own close takes a cancellation of its caller for the end of its reader and
+        swallows it, so that a stop would be forgotten. It therefore runs in a task of its own.
+        """
         if self._socket is None:
             return
+        closing = asyncio.create_task(self._socket.close())
         try:
-            async with asyncio.timeout(2 * _CLOSE_S_MAX):
-                await self._socket.close()
-        except Exception:  # noqa: BLE001 - half-open sockets fail in many ways; it ends here anyway
-            self._socket.fail_connection()
+            await asyncio.wait({closing}, timeout=2 * _CLOSE_S_MAX)
+        finally:
+            # Half-open sockets fail to close in many ways; here it ends anyway.
+            if not closing.done() or closing.cancelled() or closing.exception() is not None:
+                closing.cancel()
+                self._socket.fail_connection()
 
     async def _subscribe(self, command: Any) -> None:
         try:

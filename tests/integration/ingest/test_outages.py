@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
+from websockets.legacy.client import WebSocketClientProtocol
 
 from cli.servers.nats import NatsServer
 from libs.common import calendar
@@ -285,6 +287,28 @@ class TestOneOnly:
             log = await asyncio.to_thread((on.home / "ingest.log").read_text)
             for secret in await asyncio.to_thread(on.secrets):
                 assert secret not in log
+
+        play(scenario)
+
+    def test_a_stop_while_a_socket_closes_is_not_forgotten(
+        self, play: Play, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The library's close swallows a cancellation while the broker's answer is out."""
+        closing = asyncio.Event()
+
+        async def unanswered(socket: WebSocketClientProtocol) -> None:
+            closing.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+        monkeypatch.setattr(WebSocketClientProtocol, "close", unanswered)
+
+        async def scenario(on: Stage) -> None:
+            async with on.ingest() as running:
+                await on.until(Tick, 1)
+                await on.broker.faults(next={"drop": 1})
+                await asyncio.wait_for(closing.wait(), DEADLINE_S)
+                await running.stop()
 
         play(scenario)
 
