@@ -24,6 +24,7 @@ from typing import Final
 
 import asyncpg
 
+from libs.common import failpoints
 from libs.common.errors import KiteError, SettingsError, StoreMismatch, StoreUnavailable
 
 __all__ = ["MIGRATIONS", "Applied", "Migration", "MigrationError", "migrate", "pending", "read"]
@@ -181,6 +182,7 @@ async def _step(connection: asyncpg.Connection, known: Sequence[Migration]) -> A
                 return None
             started_s = time.monotonic()
             await connection.execute(next_up.sql)
+            failpoints.reach("migrate.middle")
             applied = Applied(next_up.label, round((time.monotonic() - started_s) * 1000, 1))
             await connection.execute(
                 "insert into public.kite_migrations (version, name, checksum, duration_ms)"

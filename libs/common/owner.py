@@ -29,7 +29,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
-from libs.common import calendar, codec, subjects
+from libs.common import calendar, codec, failpoints, subjects
 from libs.common.bus import Bus, Lease, Message, StreamState
 from libs.common.errors import BusError, PositionError
 from libs.common.events import SCHEMA_VERSION, Checkpoint, Event, Frame, Gap
@@ -164,6 +164,7 @@ class _Owner(Generic[O]):
         self._what = ownership
         self._metrics = metrics
         self._operator = ownership.new_operator()
+        self._reach = failpoints.within(ownership.service)
         partition = str(ownership.partition)
         self._frames = metrics.frames.labels(partition)
         self._events = metrics.events.labels(partition)
@@ -218,6 +219,7 @@ class _Owner(Generic[O]):
         if answer is not None:
             self._answer_n, self._answered_at_ms = answer.n, answer.sent_ms
         self._operator.restore(checkpoint.state if checkpoint is not None else b"")
+        self._reach("load.middle")
         await self._lease.reset(self._seen_seq + 1)
         if checkpoint is None:
             # The first checkpoint is taken before any work, so that the incarnations of the
@@ -266,9 +268,11 @@ class _Owner(Generic[O]):
 
     async def _publish(self, message: Message, frame: Frame, events: tuple[Event, ...]) -> Answer:
         out = self._frame(message, frame, events, self._answer_n + 1)
+        self._reach("publish.before")
         self._answer_seq = await self._bus.publish(
             self._answer_subject, codec.encode_frame(out), expected_last_seq=self._answer_seq
         )
+        self._reach("publish.stored")
         self._answer_n += 1
         self._answered_seq = message.seq
         self._answered_at_ms = frame.sent_ms
@@ -312,6 +316,7 @@ class _Owner(Generic[O]):
             self._answer_n,
             self._operator.snapshot(),
         )
+        self._reach("checkpoint.before")
         self._state_seq = await self._bus.publish(
             self._state_subject,
             codec.encode_checkpoint(checkpoint),

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from libs.common import codec, subjects
+from libs.common import codec, failpoints, subjects
 from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusError, PositionError
 from libs.common.events import SCHEMA_VERSION, Checkpoint
@@ -128,6 +128,7 @@ class Checkpoints:
         data = codec.encode_checkpoint(checkpoint)
         if partition not in self._seqs:
             _, self._seqs[partition] = await _checkpoint(self._bus, partition)
+        failpoints.reach("ingest.checkpoint.before")
         self._seqs[partition] = await self._bus.publish(
             subjects.checkpoint_subject("ingest", partition),
             data,

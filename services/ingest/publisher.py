@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from libs.common import subjects
+from libs.common import failpoints, subjects
 from libs.common.bus import Bus
 from libs.common.errors import BusError, PositionError
 from libs.common.events import Event
@@ -204,10 +204,12 @@ class Publisher:
         for record in records:
             if record.n <= place.n:
                 continue
+            failpoints.reach("ingest.publish.before")
             async with asyncio.timeout(self._spill_after_s):
                 place.seq = await self._bus.publish(
                     subject, record.data, expected_last_seq=place.seq
                 )
+            failpoints.reach("ingest.publish.stored")
             place.n, place.epoch = record.n, record.epoch
 
     def _release(self) -> None:

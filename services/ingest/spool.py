@@ -24,6 +24,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from libs.common import failpoints
 from libs.common.errors import KiteError
 
 __all__ = ["Record", "Spool", "SpoolDamaged", "SpoolFull"]
@@ -87,9 +88,12 @@ class Spool:
 
     def append(self, records: Iterable[Record]) -> None:
         """Write records at the end; raises SpoolFull or OSError, and then nothing is kept."""
-        data = b"".join(_encode(record) for record in records)
+        encoded = [_encode(record) for record in records]
+        data = b"".join(encoded)
         if self._tail + len(data) > self._bytes_max:
             raise SpoolFull
+        if encoded and failpoints.is_armed("ingest.spool.append.torn"):
+            self._tear(data[: len(data) - len(encoded[-1]) // 2])
         try:
             written = os.pwrite(self._fd, data, self._tail)
             if written != len(data):
@@ -98,6 +102,7 @@ class Spool:
             os.ftruncate(self._fd, self._tail)
             raise
         self._tail += len(data)
+        failpoints.reach("ingest.spool.appended")
 
     def all(self) -> Iterator[Record]:
         """Go through everything that waits, from the front; raises SpoolDamaged."""
@@ -138,6 +143,12 @@ class Spool:
         """Sync and close."""
         self.sync()
         os.close(self._fd)
+
+    def _tear(self, data: bytes) -> None:
+        """Die while writing: this much is in the file, and its last record is incomplete."""
+        os.pwrite(self._fd, data, self._tail)
+        self.sync()
+        failpoints.reach("ingest.spool.append.torn")
 
     def _open(self) -> None:
         size = os.fstat(self._fd).st_size

@@ -18,7 +18,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from libs.common import codec, subjects
+from libs.common import codec, failpoints, subjects
 from libs.common.bus import Bus, Lease, Message
 from libs.common.errors import BusError, KiteError, StoreError, StoreFenced
 from libs.common.runner import Backoff, Runtime, connect_bus
@@ -288,6 +288,7 @@ class Lane:
         await asyncio.wait({self._flight.task})
         flight, self._flight = self._flight, None
         flight.task.result()
+        failpoints.reach("writer.committed")
         await lease.ack(flight.last)
         self._backoff.reset()
 

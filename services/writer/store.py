@@ -18,6 +18,7 @@ that no lane holds locks while another makes a table.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import date
@@ -28,6 +29,7 @@ from typing import Any, Protocol
 import asyncpg
 from msgspec import Struct
 
+from libs.common import failpoints
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch, StoreUnavailable
 from libs.common.events import Candle
 from services.writer import upserts
@@ -182,6 +184,7 @@ class PostgresStore:
             await self._ensure_partitions(connection, batch)
             async with connection.transaction():
                 await _move_position(connection, batch)
+                failpoints.reach("writer.transaction.begun")
                 await _copy(connection, "equity_data", TICK_COLUMNS, batch.ticks)
                 await _copy(connection, "indicators", INDICATOR_COLUMNS, batch.indicators)
                 for wave in batch.candles:
@@ -191,6 +194,9 @@ class PostgresStore:
                 if batch.signals:
                     columns = upserts.signal_columns(batch.signals)
                     await connection.execute(upserts.SIGNALS, *columns)
+                failpoints.reach("writer.commit.before")
+                if failpoints.is_armed("writer.commit.sent"):
+                    await _die_committing(connection)
 
     async def ping(self) -> None:
         """See Store."""
@@ -274,6 +280,7 @@ async def _copy(connection: Any, table: str, columns: tuple[str, ...], lines: Li
         await connection.copy_to_table(
             table, schema_name="public", columns=columns, source=BytesIO(lines.data), format="text"
         )
+        failpoints.reach("writer.transaction.middle")
 
 
 async def _write_candles(connection: Any, wave: Sequence[Candle]) -> None:
@@ -285,6 +292,15 @@ async def _write_candles(connection: Any, wave: Sequence[Candle]) -> None:
     await _copy(connection, "candles", CANDLE_COLUMNS, Lines(len(new), "".join(new).encode()))
     if known:
         await connection.execute(upserts.CANDLES, *upserts.candle_columns(known))
+
+
+async def _die_committing(connection: Any) -> None:
+    """Die with COMMIT on the wire and its answer unread."""
+    committing = asyncio.ensure_future(connection.execute("COMMIT"))
+    await asyncio.sleep(0)  # the driver hands it to the transport
+    await asyncio.sleep(0)  # and uvloop's transport to the socket, at the end of that turn
+    failpoints.reach("writer.commit.sent")
+    await committing  # another instance was faster; a second COMMIT does no harm
 
 
 def _is_missing_partition(error: asyncpg.PostgresError) -> bool:

@@ -22,6 +22,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from libs.common import failpoints
 from libs.common.bus.hooks import BusHooks
 from libs.common.codec import FRAME_BYTES_MAX
 from libs.common.errors import BusUnavailable, Doubt, SettingsError
@@ -189,9 +190,15 @@ class Link:
             raise BusUnavailable(f"not connected: {_reason(error)}") from error
 
     async def request(
-        self, subject: str, data: bytes, *, timeout_s: float, headers: dict[str, str] | None = None
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        timeout_s: float,
+        headers: dict[str, str] | None = None,
+        failpoint: str | None = None,
     ) -> Msg:
-        """Send and return the answer.
+        """Send and return the answer; `failpoint` is passed when the server has the request.
 
         Raises BusUnavailable when nothing was sent or nobody is there to answer, Doubt when the
         answer does not come.
@@ -204,6 +211,8 @@ class Link:
         timer = loop.call_later(timeout_s, _give_up, answer, subject, timeout_s)
         try:
             await self.send(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
+            if failpoint is not None:
+                await self._pass(failpoint)
             message = await answer
         finally:
             timer.cancel()
@@ -253,6 +262,17 @@ class Link:
                 f"{allowed} bytes, frames need {needed}: raise its max_payload"
             ]
         )
+
+    async def _pass(self, failpoint: str) -> None:
+        """Die with everything sent and no answer read, if that is wanted.
+
+        What was handed over may still be in this process; a pong proves that it is not.
+        """
+        if not failpoints.is_armed(failpoint):
+            return
+        with suppress(OSError, nats.errors.Error):
+            await self._client.flush()
+            failpoints.reach(failpoint)
 
     async def _on_answer(self, message: Msg) -> None:
         answer = self._answers.get(message.subject.rpartition(".")[2])

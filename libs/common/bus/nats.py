@@ -24,6 +24,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
+from libs.common import failpoints, subjects
 from libs.common.bus import Lease, Stored, StreamState
 from libs.common.bus.hooks import BusHooks, NoHooks, PublishOutcome
 from libs.common.bus.link import Address, Link, status_of
@@ -150,7 +151,8 @@ class NatsBus:
 
     async def publish(self, subject: str, data: bytes, *, expected_last_seq: int) -> int:
         """Store `data` if the subject's last sequence is the expected one; see `bus.Bus`."""
-        return await self._store(subject, data, {_EXPECTED_HEADER: str(expected_last_seq)})
+        fence = {_EXPECTED_HEADER: str(expected_last_seq)}
+        return await self._store(subject, data, fence, self._failpoint(subject))
 
     async def append(self, subject: str, data: bytes) -> int:
         """Store `data` without a fence; see `bus.Bus`."""
@@ -213,7 +215,21 @@ class NatsBus:
 
     # -- publishing -------------------------------------------------------------------------------
 
-    async def _store(self, subject: str, data: bytes, headers: dict[str, str] | None) -> int:
+    def _failpoint(self, subject: str) -> str | None:
+        """Name the moment between this publish and its answer, if we can be told to die there."""
+        if not failpoints.ENABLED:
+            return None
+        is_state = subject.startswith(f"{subjects.STATE.lower()}.")
+        name = f"{self._name}.checkpoint.sent" if is_state else f"{self._name}.publish.sent"
+        return name if name in failpoints.FAILPOINTS else None
+
+    async def _store(
+        self,
+        subject: str,
+        data: bytes,
+        headers: dict[str, str] | None,
+        failpoint: str | None = None,
+    ) -> int:
         if len(data) > FRAME_BYTES_MAX:
             raise ValueError(
                 f"{len(data)} bytes for {subject}: a message holds at most {FRAME_BYTES_MAX}"
@@ -223,7 +239,11 @@ class NatsBus:
         outcome: PublishOutcome = "doubt"
         try:
             message = await self._connection().request(
-                subject, data, headers=headers, timeout_s=PUBLISH_TIMEOUT_S
+                subject,
+                data,
+                headers=headers,
+                timeout_s=PUBLISH_TIMEOUT_S,
+                failpoint=failpoint,
             )
             ack = _decode_ack(subject, message.data)
             if ack.error is not None:

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 from msgspec import Struct
 
-from libs.common import subjects
+from libs.common import failpoints, subjects
 from libs.common.bus import Bus
 from libs.common.bus.pull import OWNER_GROUP
 from libs.common.codec import FRAME_BYTES_MAX
@@ -253,6 +253,7 @@ async def apply(api: Api, topology: Topology) -> None:
             _require_same_store(name, config, topology.metadata)
     for stream in topology.streams:
         if stream.name == CHECKED_STREAM:
+            failpoints.reach("bootstrap.streams.middle")
             await _make_consumers(api, topology, except_on=CHECKED_STREAM)
         await _make_stream(api, stream, topology.metadata, existing[stream.name])
     await _make_consumers(api, topology, only_on=CHECKED_STREAM)

@@ -1,0 +1,98 @@
+"""Places at which a process can be told to die, so that tests can kill it exactly there.
+
+A kill at a random moment seldom hits the few microseconds that matter: between a publish and its
+acknowledgement, in the middle of a transaction. Each of those moments has a name here, and the
+code calls `reach` with it. With KITE_FAILPOINT_FILE set when the process starts, a harness arms
+one point by putting its name into that file (whole at once: written beside it, then renamed). The
+process that reaches the point removes the file and kills itself, so the file's absence tells that
+the point was reached. When several processes reach it together, only the one that removed the file
+dies.
+
+The death is SIGKILL because no other one is honest: an exception would run `finally` blocks, a
+signal that can be handled would drain and say goodbye, and a real crash does neither.
+
+Without the variable, which is how everybody but a test runs it, nothing here looks at any file, and
+what a process starts with stays for its life.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+__all__ = ["ENABLED", "FAILPOINTS", "is_armed", "reach", "within"]
+
+# `sent` points lie between a request that has reached the server and its answer.
+FAILPOINTS: Final[tuple[str, ...]] = (
+    "ingest.publish.before",
+    "ingest.publish.sent",
+    "ingest.publish.stored",  # acknowledged, not yet noted
+    "ingest.spool.append.torn",  # half of a record is in the file
+    "ingest.spool.appended",
+    "ingest.checkpoint.before",
+    "ingest.checkpoint.sent",
+    "indicators.publish.before",
+    "indicators.publish.sent",
+    "indicators.publish.stored",  # the input is not acknowledged
+    "indicators.checkpoint.before",
+    "indicators.checkpoint.sent",
+    "indicators.load.middle",  # the checkpoint is taken up, what was answered since is not
+    "signals.publish.before",
+    "signals.publish.sent",
+    "signals.publish.stored",
+    "signals.checkpoint.before",
+    "signals.checkpoint.sent",
+    "signals.load.middle",
+    "writer.transaction.begun",  # the position is moved, no row is written
+    "writer.transaction.middle",  # rows of one table are written
+    "writer.commit.before",
+    "writer.commit.sent",
+    "writer.committed",  # the bus has not heard of it
+    "migrate.middle",  # a migration is applied and not noted
+    "bootstrap.streams.middle",  # some streams are made, others not
+)
+
+_FILE: Final = Path(value) if (value := os.environ.get("KITE_FAILPOINT_FILE")) else None
+ENABLED: Final = _FILE is not None
+
+
+def reach(name: str) -> None:
+    """Die here if this point is armed; raises ValueError for a point that nobody can arm."""
+    if _FILE is None:
+        return
+    if is_armed(name) and _claim(_FILE):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def is_armed(name: str) -> bool:
+    """Whether `reach` would die here, for places that must prepare their death."""
+    if _FILE is None:
+        return False
+    if name not in FAILPOINTS:
+        raise ValueError(f"{name!r} is not among the failpoints")
+    try:
+        return _FILE.read_text().strip() == name
+    except FileNotFoundError:
+        return False
+
+
+def within(process: str) -> Callable[[str], None]:
+    """Return `reach` for the points of one process, to be called without its name."""
+    if _FILE is None:
+        return _pass_by
+    return lambda place: reach(f"{process}.{place}")
+
+
+def _pass_by(_place: str) -> None:
+    """What is left of a point when none can be armed."""
+
+
+def _claim(file: Path) -> bool:
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    return True
