@@ -28,6 +28,7 @@ lock: ## compile the dependency groups to requirements/ (UPGRADE=1 takes newer v
 	$(LOCK) --group dev -o requirements/dev.txt
 	@set -e; for group in $(SERVICE_GROUPS); do echo "requirements/$$group.txt"; \
 		$(LOCK) --group $$group -c requirements/dev.txt -o requirements/$$group.txt; done
+	$(LOCK) --group bench -o requirements/bench.txt
 
 check: ## lint, format, types, import rules
 	$(RUN) -m ruff check $(CODE)

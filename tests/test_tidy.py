@@ -293,6 +293,8 @@ def group_of(path: Path) -> str:
     """The dependency group that must hold what a file imports."""
     if path.parts[0] == "services" and len(path.parts) > 2:
         return path.parts[1]
+    if path.parts[:2] == ("benchmarks", "rivals") and path.stem != "__init__":
+        return "bench"
     return {"libs": "base", "cli": "cli", "deploy": "cli"}.get(path.parts[0], "dev")
 
 
