@@ -36,7 +36,7 @@ from libs.common.events import SCHEMA_VERSION, Checkpoint, Event, Frame, Gap
 from libs.common.runner import Backoff, Runtime
 from libs.common.settings import ServiceSettings
 
-__all__ = ["FRESH_MS_MAX", "Answer", "Operator", "OwnerMetrics", "Ownership", "own"]
+__all__ = ["FRESH_MS_MAX", "Answer", "Operator", "OwnerMetrics", "Ownership", "own", "own_all"]
 
 FRESH_MS_MAX = 10_000
 _CHECKPOINT_EVERY_S = 1.0
@@ -46,6 +46,7 @@ _STOP_GRACE_S = 2.0
 
 S = TypeVar("S", bound=ServiceSettings)
 O = TypeVar("O", bound="Operator")  # noqa: E741 - the operator's own type
+Live = Callable[[O, "Frame", "Answer"], Iterable[tuple[str, bytes]]]
 
 
 class Operator(Protocol):
@@ -97,7 +98,34 @@ class Ownership(Generic[O]):
     output_stream: str
     partition: int
     new_operator: Callable[[], O]
-    live: Callable[[O, Frame, Answer], Iterable[tuple[str, bytes]]]
+    live: Live[O]
+
+
+async def own_all(
+    runtime: Runtime[S],
+    bus: Bus,
+    *,
+    input_stream: str,
+    output_stream: str,
+    new_operator: Callable[[], O],
+    new_live: Callable[[], Live[O]],
+) -> None:
+    """Own every partition that the server gives us, until `runtime.stop`; raises as `own` does.
+
+    Each partition has an operator and a live feed of its own.
+    """
+    metrics = OwnerMetrics(runtime)
+    async with asyncio.TaskGroup() as owners:
+        for partition in range(runtime.settings.partitions):
+            ownership = Ownership(
+                service=runtime.name,
+                input_stream=input_stream,
+                output_stream=output_stream,
+                partition=partition,
+                new_operator=new_operator,
+                live=new_live(),
+            )
+            owners.create_task(own(runtime, bus, ownership, metrics))
 
 
 async def own(
@@ -107,13 +135,16 @@ async def own(
 
     Raises PositionError or SchemaError; every BusError is answered with a reload.
     """
-    work = asyncio.create_task(_own_until_stopped(runtime, bus, ownership, metrics))
+    idle = asyncio.Event()
+    work = asyncio.create_task(_own_until_stopped(runtime, bus, ownership, metrics, idle))
     stopped = asyncio.create_task(runtime.stop.wait())
     try:
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         # The loop ends by itself between two frames; only standing by needs to be interrupted.
+        if idle.is_set():
+            work.cancel()
         await asyncio.wait({work}, timeout=_STOP_GRACE_S)
-        if work.done():
+        if work.done() and not work.cancelled():
             work.result()
     finally:
         stopped.cancel()
@@ -122,16 +153,23 @@ async def own(
 
 
 async def _own_until_stopped(
-    runtime: Runtime[S], bus: Bus, ownership: Ownership[O], metrics: OwnerMetrics
+    runtime: Runtime[S],
+    bus: Bus,
+    ownership: Ownership[O],
+    metrics: OwnerMetrics,
+    idle: asyncio.Event,
 ) -> None:
+    """Own, lose and own again; `idle` is set while only others can end the waiting."""
     backoff = Backoff()
     consumer = subjects.consumer_name(ownership.service, ownership.partition)
     while not runtime.stop.is_set():
+        idle.set()
         try:
             # Judged before standing by as well: an empty stream, such as one made anew, has no
             # owner, so a position that does not fit it would otherwise never be refused.
             await _read_standing(bus, ownership)
             async with bus.lease(ownership.input_stream, consumer) as lease:
+                idle.clear()
                 metrics.owned.inc()
                 try:
                     await _Owner(runtime, bus, lease, ownership, metrics).run(backoff)

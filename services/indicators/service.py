@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from libs.common import subjects
 from libs.common.bus import Bus
-from libs.common.owner import OwnerMetrics, Ownership, own
+from libs.common.owner import own_all
 from libs.common.runner import Runtime, connect_bus
 from services.indicators.core import ANOMALIES, Operator
 from services.indicators.live import LiveFeed
@@ -24,7 +22,6 @@ async def serve(runtime: Runtime[IndicatorsSettings]) -> None:
 async def run(runtime: Runtime[IndicatorsSettings], bus: Bus) -> None:
     """Answer every MARKET frame of the partitions that the server gives us, until stopped."""
     settings = runtime.settings
-    metrics = OwnerMetrics(runtime)
     anomalies = runtime.metrics.counter(
         "indicators_anomalies", "Input that should not occur, by what it was", ["kind"]
     )
@@ -33,14 +30,11 @@ async def run(runtime: Runtime[IndicatorsSettings], bus: Bus) -> None:
     def new_operator() -> Operator:
         return Operator(settings.definition, lambda kind: counters[kind].inc())
 
-    async with asyncio.TaskGroup() as owners:
-        for partition in range(settings.partitions):
-            ownership = Ownership(
-                service=runtime.name,
-                input_stream=subjects.MARKET,
-                output_stream=subjects.INDICATORS,
-                partition=partition,
-                new_operator=new_operator,
-                live=LiveFeed(),
-            )
-            owners.create_task(own(runtime, bus, ownership, metrics))
+    await own_all(
+        runtime,
+        bus,
+        input_stream=subjects.MARKET,
+        output_stream=subjects.INDICATORS,
+        new_operator=new_operator,
+        new_live=LiveFeed,
+    )

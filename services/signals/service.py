@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from libs.common import subjects
 from libs.common.bus import Bus
-from libs.common.owner import OwnerMetrics, Ownership, own
+from libs.common.owner import own_all
 from libs.common.runner import Runtime, connect_bus
 from services.signals.core import Operator
 from services.signals.live import live_signals
@@ -24,19 +22,15 @@ async def serve(runtime: Runtime[SignalsSettings]) -> None:
 async def run(runtime: Runtime[SignalsSettings], bus: Bus) -> None:
     """Answer every INDICATORS frame of the partitions that the server gives us, until stopped."""
     settings = runtime.settings
-    metrics = OwnerMetrics(runtime)
 
     def new_operator() -> Operator:
         return Operator(settings.signal_timeframes, settings.signal_rules)
 
-    async with asyncio.TaskGroup() as owners:
-        for partition in range(settings.partitions):
-            ownership = Ownership(
-                service=runtime.name,
-                input_stream=subjects.INDICATORS,
-                output_stream=subjects.SIGNALS,
-                partition=partition,
-                new_operator=new_operator,
-                live=live_signals,
-            )
-            owners.create_task(own(runtime, bus, ownership, metrics))
+    await own_all(
+        runtime,
+        bus,
+        input_stream=subjects.INDICATORS,
+        output_stream=subjects.SIGNALS,
+        new_operator=new_operator,
+        new_live=lambda: live_signals,
+    )

@@ -176,6 +176,20 @@ async def test_a_restart_goes_on_from_the_checkpoint() -> None:
     assert values(answers) == [5, 12]
 
 
+@in_loop
+async def test_whoever_stands_by_stops_at_once() -> None:
+    """There is nothing to bring to an end, so none of the time for that is used."""
+    bench = Bench()
+    await bench.send(5)
+    async with bench.owner():
+        await bench.answered(1)
+        async with bench.owner():
+            await bench.send(7)
+            await bench.answered(2)
+            begin_s = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - begin_s < 1
+
+
 @pytest.mark.parametrize("seed", range(12))
 @in_loop
 async def test_any_crashes_and_doubts_change_nothing(seed: int) -> None:
