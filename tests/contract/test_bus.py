@@ -42,7 +42,7 @@ class TestStreams:
             await bus.publish("market.0", b"a", expected_last_seq=0)
             await bus.publish("market.1", b"b", expected_last_seq=0)
             state = await bus.stream("MARKET")
-            assert (state.first_seq, state.last_seq) == (1, 2)
+            assert (state.first_seq, state.last_seq, state.messages) == (1, 2, 2)
 
         bus_within(scenario)
 
@@ -222,6 +222,63 @@ class TestPublish:
             stored = await bus.last("STATE", "state.signals.0")
             assert stored is not None
             assert stored.data == b"1"
+
+        bus_within(scenario)
+
+
+class TestReadMany:
+    """Batches of what is stored."""
+
+    def test_give_one_subject_in_order_up_to_its_end(self, bus_within: Within) -> None:
+        """Going on behind the last one finds every message once, and then none."""
+
+        async def scenario(world: World) -> None:
+            bus = (await world.connect("ingest")).bus
+            ours: list[int] = []
+            theirs = 0
+            for _ in range(10):
+                ours += await publish_many(bus, "market.0", 1, ours[-1] if ours else 0)
+                (theirs,) = await publish_many(bus, "market.1", 1, theirs)
+            found: list[int] = []
+            while batch := await bus.read_many(
+                "MARKET", "market.0", start_seq=found[-1] + 1 if found else 1,
+                messages_max=3, bytes_max=1 << 20,
+            ):  # fmt: skip
+                assert len(batch) <= 3
+                found += [stored.seq for stored in batch]
+            assert found == ours
+
+        bus_within(scenario)
+
+    def test_are_bounded_in_bytes(self, bus_within: Within) -> None:
+        """The bound ends a batch, but never before its first message."""
+
+        async def scenario(world: World) -> None:
+            bus = (await world.connect("ingest")).bus
+            seq = 0
+            for _ in range(5):
+                seq = await bus.publish("market.0", BIG, expected_last_seq=seq)
+            batch = await bus.read_many(
+                "MARKET", "market.0", start_seq=1, messages_max=5, bytes_max=len(BIG) * 2
+            )
+            assert 1 <= len(batch) <= 3
+            assert [stored.data for stored in batch] == [BIG] * len(batch)
+            (first,) = await bus.read_many(
+                "MARKET", "market.0", start_seq=1, messages_max=5, bytes_max=1
+            )
+            assert first.seq == 1
+
+        bus_within(scenario)
+
+    def test_of_a_missing_stream_are_unavailable(self, bus_within: Within) -> None:
+        """No stream, no messages."""
+
+        async def scenario(world: World) -> None:
+            bus = (await world.connect("admin")).bus
+            with pytest.raises(BusUnavailable):
+                await bus.read_many(
+                    "NOWHERE", "nowhere.0", start_seq=1, messages_max=1, bytes_max=1
+                )
 
         bus_within(scenario)
 

@@ -7,7 +7,8 @@ What every implementation promises:
   come is `Doubt`, because the message may have been stored. The caller then reloads from the
   streams: there is no other recovery.
 - `last` returns the newest message of a subject, including one acknowledged a moment ago; `read`
-  goes through what is stored one by one, for who needs its own few messages again.
+  goes through what is stored one by one, for who needs its own few messages again, and `read_many`
+  does so in batches.
 - A `Lease` is one partition of one durable consumer, owned by at most one instance as long as all
   goes well. It delivers in stream order, from where it was reset to, without a hole, or raises. It
   is no proof of exclusivity: the fence in `publish` is.
@@ -44,12 +45,17 @@ class Message(Struct, frozen=True):
 
 
 class StreamState(Struct, frozen=True):
-    """A stream's incarnation and bounds; an empty stream has `first_seq == last_seq + 1`."""
+    """A stream's incarnation and bounds; an empty stream has `first_seq == last_seq + 1`.
+
+    `messages` is how many there are by the server's books: fewer than the bounds say if some in
+    between are gone.
+    """
 
     name: str
     created_ms: int
     first_seq: int
     last_seq: int
+    messages: int
     metadata: Mapping[str, str]
 
 
@@ -94,6 +100,16 @@ class Bus(Protocol):
 
     async def read(self, stream: str, subject: str, *, start_seq: int) -> Stored | None:
         """Return the first message of `subject` from `start_seq` on; raises BusUnavailable."""
+        ...
+
+    async def read_many(
+        self, stream: str, subject: str, *, start_seq: int, messages_max: int, bytes_max: int
+    ) -> Sequence[Stored]:
+        """Return the next messages of `subject` from `start_seq` on, in order; none at the end.
+
+        There are at most `messages_max`, and no more once `bytes_max` is reached. A message that
+        the server has and cannot read is left out in silence. Raises BusUnavailable.
+        """
         ...
 
     async def publish(self, subject: str, data: bytes, *, expected_last_seq: int) -> int:

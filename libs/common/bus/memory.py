@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from libs.common.bus import Lease, Stored, StreamState
@@ -154,7 +154,12 @@ class MemoryServer:
         """Describe a stream; raises BusUnavailable."""
         stream = self.stream(name)
         return StreamState(
-            name, stream.created_ms, stream.first_seq, stream.last_seq, stream.metadata
+            name,
+            stream.created_ms,
+            stream.first_seq,
+            stream.last_seq,
+            stream.messages,
+            stream.metadata,
         )
 
     def store(self, subject: str, data: bytes, expected_last_seq: int | None) -> int:
@@ -216,6 +221,19 @@ class MemoryBus:
         await self._cross()
         found = self._server.stream(stream).from_seq(subject, start_seq, 1)
         return found[0] if found else None
+
+    async def read_many(
+        self, stream: str, subject: str, *, start_seq: int, messages_max: int, bytes_max: int
+    ) -> Sequence[Stored]:
+        """Return the next messages of `subject` from `start_seq` on; see `bus.Bus`."""
+        await self._cross()
+        found: list[Stored] = []
+        for stored in self._server.stream(stream).from_seq(subject, start_seq, messages_max):
+            found.append(stored)
+            bytes_max -= len(stored.data)
+            if bytes_max <= 0:
+                break
+        return found
 
     async def publish(self, subject: str, data: bytes, *, expected_last_seq: int) -> int:
         """Store `data` if the subject's last sequence is the expected one; see `bus.Bus`."""

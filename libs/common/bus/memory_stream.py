@@ -52,6 +52,11 @@ class MemoryStream:
         """The sequence of the oldest message, or of the next one when there is none."""
         return self._order[0][0] if self._order else self.last_seq + 1
 
+    @property
+    def messages(self) -> int:
+        """How many messages there are."""
+        return len(self._order) - len(self._evicted)
+
     def last(self, subject: str) -> Stored | None:
         """Return the newest message of a subject."""
         messages = self._by_subject.get(subject)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from libs.common import failpoints, subjects
 from libs.common.bus import Lease, Stored, StreamState
+from libs.common.bus.batch import read_batch
 from libs.common.bus.hooks import BusHooks, NoHooks, PublishOutcome
 from libs.common.bus.link import Address, Link, status_of
 from libs.common.bus.pull import PullLease
@@ -137,6 +138,7 @@ class NatsBus:
             created_ms=(info.created - _EPOCH) // timedelta(milliseconds=1),
             first_seq=counts.first_seq if counts.messages else counts.last_seq + 1,
             last_seq=counts.last_seq,
+            messages=counts.messages,
             metadata=info.config.metadata,
         )
 
@@ -148,6 +150,18 @@ class NatsBus:
         """Return the first message of `subject` from `start_seq` on; see `bus.Bus`."""
         wanted = msgspec.json.encode({"seq": max(start_seq, 1), "next_by_subj": subject})
         return await self._get(f"$JS.API.DIRECT.GET.{stream}", wanted)
+
+    async def read_many(
+        self, stream: str, subject: str, *, start_seq: int, messages_max: int, bytes_max: int
+    ) -> Sequence[Stored]:
+        """Return the next messages of `subject` from `start_seq` on; see `bus.Bus`."""
+        wanted = {
+            "seq": max(start_seq, 1),
+            "next_by_subj": subject,
+            "batch": messages_max,
+            "max_bytes": bytes_max,
+        }
+        return await read_batch(self._connection(), stream, wanted, timeout_s=READ_TIMEOUT_S)
 
     async def publish(self, subject: str, data: bytes, *, expected_last_seq: int) -> int:
         """Store `data` if the subject's last sequence is the expected one; see `bus.Bus`."""
