@@ -19,24 +19,30 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any
 
 import asyncpg
 
+from benchmarks.report import report
+from benchmarks.stage import (
+    Copy,
+    bare_copy_s,
+    database,
+    days_of,
+    fill_streams,
+    frames_written,
+    make_partitions,
+    make_streams,
+    pause,
+    service,
+)
 from cli.servers.nats import NatsServer
 from cli.servers.postgres import PostgresServer
-from deploy.supabase.migrate import migrate
-from libs.common import calendar, codec
-from libs.common.bus import nats, topology
+from libs.common import codec
+from libs.common.bus import nats
 from libs.common.events import SCHEMA_VERSION, Candle, Event, Frame, Tick, TickIndicator
 from services.writer.rows import (
     CANDLE_COLUMNS,
@@ -46,7 +52,6 @@ from services.writer.rows import (
     candle_line,
     copy_text,
 )
-from tests.databases import throw_away_database
 from tests.servers import Running, temporary_home
 
 TICKERS = 250
@@ -59,8 +64,7 @@ OPEN_MS = 1_700_836_200_000  # 2023-11-24 09:30 in New York
 DAY_MS = 86_400_000
 MINUTES = 390
 DEADLINE_S = 300.0
-
-Copy = tuple[str, tuple[str, ...], bytes]
+LAG_TARGET_MS = 250.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,11 @@ class Workload:
     def rows(self) -> int:
         """How many rows they give."""
         return sum(len(frame.events) for frames in self.frames.values() for frame in frames)
+
+    @property
+    def tables(self) -> set[str]:
+        """Which tables they go to."""
+        return {table for table, _, _ in self.copies}
 
 
 def frame(n: int, events: Sequence[Event]) -> Frame:
@@ -138,102 +147,22 @@ def candle_workload(days: int) -> Workload:
     return Workload("writer_catch_up_candles", {"indicators.0": frames}, copies)
 
 
-async def make_streams(url: str) -> None:
-    """Make all streams anew."""
-    bus = await nats.connect(url, name="bench")
-    try:
-        wanted = topology.plan(1, "demo")
-        for stream in wanted.streams:
-            await bus.ask(f"$JS.API.STREAM.DELETE.{stream.name}", b"")
-        await topology.apply(bus, wanted)
-    finally:
-        await bus.close()
-
-
-async def fill_streams(url: str, work: Workload) -> None:
-    """Put all frames into new streams."""
-    await make_streams(url)
-    bus = await nats.connect(url, name="bench")
-    try:
-        for subject, frames in work.frames.items():
-            last = 0
-            for each in frames:
-                data = codec.encode_frame(each)
-                last = await bus.publish(subject, data, expected_last_seq=last)
-    finally:
-        await bus.close()
-
-
-async def make_partitions(connection: Any, work: Workload) -> None:
-    """Make the partitions that the rows need."""
-    days = {
-        calendar.day_of(event.ts_ms)
-        for frames in work.frames.values()
-        for each in frames
-        for event in (each.events[0], each.events[-1])
-        if isinstance(event, Tick | TickIndicator | Candle)
-    }
-    for table in {table for table, _, _ in work.copies}:
-        for day in days:
-            await connection.execute("SELECT public.kite_ensure_partition($1, $2)", table, day)
-
-
-async def bare_copy_s(dsn: str, work: Workload) -> float:
-    """Return how long one connection takes to COPY all frames, text in hand."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        await make_partitions(connection, work)
-        begin_s = time.perf_counter()
-        for table, columns, text in work.copies:
-            await connection.copy_to_table(
-                table, columns=columns, source=BytesIO(text), format="text"
-            )
-        return time.perf_counter() - begin_s
-    finally:
-        await connection.close()
-
-
-@contextmanager
-def writer(nats_url: str, dsn: str) -> Iterator[None]:
-    """Run the writer as a process of its own."""
-    environ = {
-        **os.environ, "KITE_NATS_URL": nats_url, "KITE_PG_DSN": dsn, "KITE_LOG_LEVEL": "warning",
-    }  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "services.writer"], env=environ)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(15)
-
-
-async def _frames_written(connection: Any) -> int:
-    total = await connection.fetchval("SELECT sum(seq) FROM stream_positions")
-    return int(total or 0)
-
-
 async def catch_up_rate(nats_url: str, dsn: str, work: Workload) -> float:
     """Return how many rows a second the writer writes, from its first commit on."""
     connection = await asyncpg.connect(dsn)
     try:
-        await make_partitions(connection, work)
-        with writer(nats_url, dsn):
+        await make_partitions(connection, work.tables, days_of(work.frames))
+        with service("writer", nats_url, dsn):
             deadline_s = time.perf_counter() + DEADLINE_S
-            while (first := await _frames_written(connection)) == 0:
-                await _pause(deadline_s)
+            while (first := await frames_written(connection)) == 0:
+                await pause(deadline_s)
             begin_s = time.perf_counter()
-            while (last := await _frames_written(connection)) < work.count:
-                await _pause(deadline_s)
+            while (last := await frames_written(connection)) < work.count:
+                await pause(deadline_s)
             rows = work.rows * (last - first) / work.count
             return rows / (time.perf_counter() - begin_s)
     finally:
         await connection.close()
-
-
-async def _pause(deadline_s: float) -> None:
-    if time.perf_counter() > deadline_s:
-        raise TimeoutError(f"the writer did not catch up within {DEADLINE_S} s")
-    await asyncio.sleep(0.005)
 
 
 async def commit_lags_s(bus_urls: tuple[str, str], dsn: str, count: int) -> list[float]:
@@ -255,15 +184,15 @@ async def commit_lags_s(bus_urls: tuple[str, str], dsn: str, count: int) -> list
             published_s[last] = now_s
 
     try:
-        with writer(writer_url, dsn):
+        with service("writer", writer_url, dsn):
             publisher = asyncio.create_task(publish())
             seen, deadline_s = 0, time.perf_counter() + DEADLINE_S
             while seen < count:
-                written = await _frames_written(connection)
+                written = await frames_written(connection)
                 now_s = time.perf_counter()
                 lags_s += [now_s - published_s[seq] for seq in range(seen + 1, written + 1)]
                 seen = written
-                await _pause(deadline_s)
+                await pause(deadline_s)
             await publisher
     finally:
         await connection.close()
@@ -271,22 +200,14 @@ async def commit_lags_s(bus_urls: tuple[str, str], dsn: str, count: int) -> list
     return lags_s
 
 
-@contextmanager
-def database(server: PostgresServer) -> Iterator[str]:
-    """Yield the address of a database with the schema and without rows."""
-    with throw_away_database(server) as made:
-        asyncio.run(migrate(made.owner))
-        yield made.owner
-
-
 def measure_catch_up(bus: NatsServer, postgres: PostgresServer, work: Workload) -> None:
     """Measure one workload and print it."""
-    asyncio.run(fill_streams(bus.url("admin"), work))
+    asyncio.run(fill_streams(bus.url("admin"), work.frames))
     with database(postgres) as dsn:
-        baseline = work.rows / asyncio.run(bare_copy_s(dsn, work))
+        baseline = work.rows / asyncio.run(bare_copy_s(dsn, work.copies, days_of(work.frames)))
     with database(postgres) as dsn:
         rate = asyncio.run(catch_up_rate(bus.url("writer"), dsn, work))
-    show(work.name, round(rate), "rows/s", round(baseline))
+    report(work.name, "rows/s", rate, baseline)
 
 
 def measure_lag(bus: NatsServer, postgres: PostgresServer, count: int) -> None:
@@ -296,17 +217,8 @@ def measure_lag(bus: NatsServer, postgres: PostgresServer, count: int) -> None:
         lags_s = asyncio.run(commit_lags_s(urls, dsn, count))
     # The first frames wait for the writer to start.
     steady_s = sorted(lags_s[len(lags_s) // 4 :])
-    p99_ms = round(steady_s[int(len(steady_s) * 0.99)] * 1000)
-    show("writer_commit_lag_p99", p99_ms, "ms", 250)
-
-
-def show(name: str, value: int, unit: str, baseline: int) -> None:
-    """Print one figure."""
-    figure = {
-        "name": name, "value": value, "unit": unit, "baseline": baseline,
-        "ratio": round(value / baseline, 3),
-    }  # fmt: skip
-    print(json.dumps(figure), flush=True)
+    p99_ms = steady_s[int(len(steady_s) * 0.99)] * 1000
+    report("writer_commit_lag_p99", "ms", p99_ms, LAG_TARGET_MS)
 
 
 def main() -> None:
