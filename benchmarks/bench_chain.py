@@ -167,14 +167,13 @@ class Chain:
 
 async def digests(dsn: str, tables: Sequence[str], where: str) -> dict[str, tuple[int, str]]:
     """Return the count and a digest of the rows of each table that fulfil a condition."""
+    what = "count(*), md5(string_agg(t::text, '' ORDER BY t::text COLLATE \"C\"))"
     connection = await asyncpg.connect(dsn)
     try:
         found = {}
         for table in tables:
-            row = await connection.fetchrow(
-                "SELECT count(*), md5(string_agg(t::text, '' ORDER BY t::text COLLATE \"C\"))"  # noqa: S608 - names are ours
-                f" FROM {table} AS t WHERE {where}"
-            )
+            query = f"SELECT {what} FROM {table} AS t WHERE {where}"  # noqa: S608 - names are ours
+            row = await connection.fetchrow(query)
             assert row is not None, "an aggregate gives a row"
             found[table] = (row[0], row[1])
         return found
