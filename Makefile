@@ -60,8 +60,8 @@ e2e: ## what needs a browser (Chromium); nothing yet
 containers: ## what needs containers (Docker); nothing yet
 	@$(call marked,docker)
 
-faults: ## faults for minutes on end; nothing yet, short ones are in `test`
-	@$(call marked,faults)
+faults: ## strike the running stack again and again and compare (ARGS="--trials 100", --short)
+	$(RUN) -m tests.faults $(ARGS)
 
 # Pytest ends with 5 when no test carries the marker; a marker without tests is no failure.
 marked = $(PYTEST) -m $(1) $(ARGS) || { code=$$?; \

@@ -10,9 +10,10 @@ report more of them while they run. Milestones are never taken back: a service t
 server is away is started again at once and waits by itself.
 
 What dies is started again after a back-off that doubles from 0.2 s to 10 s and begins anew once a
-unit has run for a minute. Exit codes 2 and 3 are a unit's final word (`libs.common.errors`): it is
-*refused*, and tried again only twice a minute. While the stack starts, a refusal or the fifth death
-of a unit that was never ready aborts everything: better one clear line than a loop.
+unit has run for as long as the longest of them. Exit codes 2 and 3 are a unit's final word
+(`libs.common.errors`): it is *refused*, and tried again only twice a minute. While the stack
+starts, a refusal or the fifth death of a unit that was never ready aborts everything: better one
+clear line than a loop.
 
 Stopping goes stage by stage (what feeds the pipeline first, the servers last); a stage that is not
 gone within its deadline is killed.
@@ -53,7 +54,7 @@ __all__ = ["Supervisor", "backoff_s", "describe_exit"]
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 10.0
-STABLE_AFTER_S = 60.0
+STABLE_AFTER_S = BACKOFF_MAX_S
 REFUSED_RETRY_S = 30.0
 STARTUP_DEATHS_MAX = 5
 FINAL_EXIT_CODES = frozenset({2, 3})

@@ -1,0 +1,1 @@
+"""Faults against the real stack: what is injected, what must hold afterwards, what was measured."""

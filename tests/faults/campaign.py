@@ -1,0 +1,183 @@
+"""Runs: a rig, a seed, a number of faults, and the judgement at the end.
+
+Everything random in a run follows from its seed: which faults in which order, and how much recorded
+time passes between them. What cannot be repeated is the instant at which a process is hit, because
+the operating system schedules the rest; a seed repeats the schedule, not the race.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+
+from libs.common import calendar
+from tests.faults import oracle
+from tests.faults.evidence import EVIDENCE, code_digest
+from tests.faults.ledger import read_ledger
+from tests.faults.oracle import Book
+from tests.faults.recording import DAYS
+from tests.faults.rig import Rig
+from tests.faults.rows import Row
+from tests.faults.scenes import PLAIN, Scene
+from tests.waiting import eventually_async
+
+__all__ = ["Baseline", "Run", "Trial", "baseline", "run"]
+
+BASELINE_SPEED = 600.0
+PLAYED_WITHIN_S = 1_200.0
+SETTLED_WITHIN_S = 30.0
+BASELINE_FILE = EVIDENCE / "baseline.msgpack"
+_SETTLE_MS = 120_000
+_END_MARGIN_MS = 30 * 60_000
+_LINES_MAX = 20
+_HOUR_MS = 3_600_000
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """One fault that was injected; `recovery_ms` is None if the stack did not come back."""
+
+    row: str
+    recovery_ms: int | None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What one run found; no violations means that everything held."""
+
+    scene: str
+    seed: int
+    trials: tuple[Trial, ...]
+    violations: tuple[str, ...]
+    rss_bytes: dict[str, int] = {}
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """The rows of a run without faults, complete up to `until_ms` of broker time."""
+
+    code: str
+    book: Book
+    until_ms: int
+
+
+async def baseline(recording: Sequence[Path], hours: float) -> Baseline:
+    """Play the recording without faults for some hours of broker time; raises AssertionError.
+
+    What was played for the same code before is taken from the disk.
+    """
+    session = calendar.session(DAYS[0])
+    assert session is not None
+    until_ms = session.pre_open_ms + int(hours * _HOUR_MS)
+    known = _kept_baseline(until_ms)
+    if known is not None:
+        return known
+    calm = dataclasses.replace(PLAIN, name="baseline", speed=BASELINE_SPEED)
+    async with calm.rig(recording) as rig:
+        await rig.until_broker(until_ms + _SETTLE_MS, PLAYED_WITHIN_S)
+        await rig.caught_up(rig.now_ms())
+        made = Baseline(code_digest(), await _book(rig), until_ms)
+    EVIDENCE.mkdir(exist_ok=True)
+    BASELINE_FILE.write_bytes(msgspec.msgpack.encode(made))
+    return made
+
+
+def _kept_baseline(until_ms: int) -> Baseline | None:
+    try:
+        kept = msgspec.msgpack.decode(BASELINE_FILE.read_bytes(), type=Baseline)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None
+    return kept if kept.code == code_digest() and kept.until_ms >= until_ms else None
+
+
+async def run(
+    scene: Scene,
+    rows: Sequence[Row],
+    seed: int,
+    recording: Sequence[Path],
+    expected: Baseline,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+) -> Run:
+    """Inject the rows' faults one after the other, in an order that the seed decides, and judge.
+
+    Ends early when the broker comes near the end of what `expected` knows.
+    """
+    random = Random(seed)
+    trials: list[Trial] = []
+    violations: list[str] = []
+    order = random.sample(rows, len(rows))
+    async with scene.rig(recording) as rig:
+        try:
+            for row in order:
+                await rig.a_moment(random)
+                if await _broker_ms(rig) > expected.until_ms - _END_MARGIN_MS:
+                    break
+                trial = await _trial(row, rig, random)
+                trials.append(trial)
+                on_trial(trial)
+            violations += await _judge(rig, order, expected)
+        except AssertionError as error:
+            violations.append(str(error))
+        if violations:
+            violations += [f"kite said: {line}" for line in rig.complaints()[-_LINES_MAX:]]
+            _keep_evidence(rig, seed)
+        return Run(scene.name, seed, tuple(trials), tuple(violations), rig.bounds.rss_bytes)
+
+
+def _keep_evidence(rig: Rig, seed: int) -> None:
+    """Copy the logs of a run that failed to where they outlive it."""
+    kept = EVIDENCE / str(seed)
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    shutil.copytree(rig.home.logs, kept / "logs", dirs_exist_ok=True)
+    for path in rig.outside.iterdir():
+        shutil.copy(path, kept)
+
+
+async def _trial(row: Row, rig: Rig, random: Random) -> Trial:
+    try:
+        since_ms = await row.strike(rig, random)
+        return Trial(row.name, await rig.caught_up(since_ms) - since_ms)
+    except AssertionError as error:
+        raise AssertionError(f"{row.name}: {error}") from error
+
+
+async def _judge(rig: Rig, rows: Sequence[Row], expected: Baseline) -> list[str]:
+    """Compare when all has settled; what differs then will not settle any more."""
+    until_ms = await _broker_ms(rig)
+    await rig.until_broker(until_ms + _SETTLE_MS)
+    judge = oracle.same_day if any(row.misses_input for row in rows) else oracle.same_rows
+    found: list[str] = []
+
+    async def all_well() -> bool:
+        await rig.caught_up(rig.now_ms())
+        book = await _book(rig)
+        sent = await asyncio.to_thread(read_ledger, rig.ledger_file)
+        live = list(rig.live.values())
+        found[:] = judge(book, expected.book, sent, live, until_ms)
+        return not found
+
+    try:
+        await eventually_async(all_well, SETTLED_WITHIN_S, "all rows are as they should be")
+    except AssertionError as error:
+        found = found or [str(error)]
+    return [*found, *rig.contradictions, *rig.bounds.violations()]
+
+
+async def _broker_ms(rig: Rig) -> int:
+    head = await eventually_async(rig.watch.head, SETTLED_WITHIN_S, "the end of MARKET")
+    assert head is not None
+    return head.sent_ms
+
+
+async def _book(rig: Rig) -> Book:
+    async def query(sql: str, *arguments: object) -> list[Any]:
+        rows = await rig.watch.query(sql, *arguments)
+        assert rows is not None, "the database is away"
+        return rows
+
+    return await oracle.read_book(query)

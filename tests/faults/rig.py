@@ -1,0 +1,330 @@
+"""One stack under test: started as a user starts it, struck from outside, watched from outside.
+
+The rig knows processes, files and sockets; it never reaches into a service. What a fault does is in
+`rows`, what must hold afterwards in `oracle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from random import Random
+from types import TracebackType
+
+import httpx
+import psutil
+
+from cli.control import current_state
+from cli.home import Home
+from cli.state import ProcessState, StackState
+from libs.common.clock import SystemClock
+from tests.e2e.stack import Stack
+from tests.faults.bounds import Bounds
+from tests.faults.recording import TICKERS
+from tests.faults.watch import Head, LiveTick, Watch
+from tests.waiting import eventually_async
+
+__all__ = ["CORE", "SERVERS", "SERVICES", "Rig", "Twin"]
+
+CORE = ("indicators", "signals", "writer")
+SERVICES = ("ingest", *CORE)
+SERVERS = ("nats", "postgres")
+UP_WITHIN_S = 60.0
+CAUGHT_UP_WITHIN_S = 60.0
+_CONTROL_TOKEN = "faults"
+_TICKS_PER_BAR = 4
+_CURRENT_MS_MAX = 500
+
+
+class Twin:
+    """A second instance of a service, told the same as the one that the supervisor runs."""
+
+    def __init__(self, service: str, pid: int, log: Path) -> None:
+        process = psutil.Process(pid)
+        self.service = service
+        self._command = process.cmdline()
+        self._cwd = process.cwd()
+        self._environment = {**process.environ(), "KITE_METRICS_PORT": "0"}
+        self._log = log
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the instance that runs now."""
+        assert self._popen is not None, "not started"
+        return self._popen.pid
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        with self._log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                self._command, cwd=self._cwd, env=self._environment, stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        assert self._popen is not None, "not started"
+        self._popen.kill()
+        self._popen.wait(UP_WITHIN_S)
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+        return self._popen.poll() if self._popen is not None else None
+
+
+class Rig:
+    """A running `kite up` on a recording, with everything that watches it.
+
+    `home` is where it keeps its data, `outside` what must survive the loss of all of that: the
+    simulator's ledger and the logs of twins.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        outside: Path,
+        recording: Iterable[Path],
+        *,
+        speed: float,
+        partitions: int = 1,
+        **settings: str,
+    ) -> None:
+        self.home = Home(home)
+        self.outside = outside
+        self.ledger_file = outside / "ledger.txt"
+        self.failpoint_file = outside / "failpoint"
+        self.partitions = partitions
+        self.live: dict[tuple[str, int], LiveTick] = {}
+        self.contradictions: list[str] = []
+        self.twins: dict[str, Twin] = {}
+        self.bounds = Bounds()
+        self._clock = SystemClock()
+        files = [part for path in recording for part in ("--csv", str(path))]
+        self._options = (
+            *files, "--speed", f"{speed:g}", "--partitions", str(partitions),
+            "--nats-port", "0", "--postgres-port", "0",
+        )  # fmt: skip
+        self._settings = {
+            "KITE_SIM_TICKS_PER_BAR": str(_TICKS_PER_BAR),
+            "KITE_SIM_LEDGER_FILE": str(self.ledger_file),
+            "KITE_SIM_CONTROL_TOKEN": _CONTROL_TOKEN,
+            "KITE_SIM_REQUESTS_PER_MINUTE": "0",
+            "KITE_INGEST_REQUESTS_PER_MINUTE_MAX": "100000",
+            "KITE_INGEST_RECONNECT_FIRST_MS": "100",
+            "KITE_FAILPOINT_FILE": str(self.failpoint_file),
+            **settings,
+        }
+        self._stack: Stack | None = None
+        self._watch: Watch | None = None
+
+    # -- its life --
+
+    async def __aenter__(self) -> Rig:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        await self.end()
+
+    async def start(self) -> None:
+        """Run `kite up` and wait until it is ready; also after an end."""
+        self._stack = Stack(self.home.root, *self._options, **self._settings)
+        try:
+            await asyncio.to_thread(self._stack.start)
+        except BaseException:
+            await asyncio.to_thread(self._stack.__exit__)
+            raise
+        self._watch = Watch(self.state, self.partitions, self.live, self.contradictions)
+        await self._watch.start()
+
+    async def end(self) -> None:
+        """Stop everything in good order."""
+        await self.unwatch()
+        for twin in self.twins.values():
+            twin.kill()
+        self.twins.clear()
+        if self._stack is not None:
+            await asyncio.to_thread(self._stack.__exit__)
+        self._stack = None
+
+    async def vanish(self) -> None:
+        """End everything at once, the supervisor included, as `kill -9` does."""
+        assert self._stack is not None
+        await self.unwatch()
+        everybody = self._stack.processes()
+        for process in everybody:
+            _signal(process.pid, signal.SIGKILL)
+        await asyncio.to_thread(psutil.wait_procs, everybody, UP_WITHIN_S)
+        await asyncio.to_thread(self._stack.__exit__)
+        self._stack = None
+
+    async def unwatch(self) -> None:
+        """Stop watching; what was seen so far is kept."""
+        if self._watch is not None:
+            await self._watch.stop()
+
+    # -- its processes --
+
+    def state(self) -> StackState:
+        """Return what the supervisor says of its processes."""
+        return current_state(self.home)
+
+    def process(self, name: str) -> ProcessState:
+        """Return one process as the supervisor sees it."""
+        state = self.state()
+        return {**state.services, **state.servers}[name]
+
+    def pid(self, name: str) -> int:
+        """Return the process id of what runs under that name."""
+        pid = self.process(name).pid
+        assert pid is not None, f"{name} has no process"
+        return pid
+
+    def kill(self, name: str) -> int:
+        """Send `kill -9` and return the process id that was."""
+        pid = self.pid(name)
+        self.bounds.see(self.state())
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    async def replaced(self, name: str, pid: int) -> None:
+        """Wait until another process runs in the place of `pid`."""
+
+        def runs() -> bool:
+            process = self.process(name)
+            return process.state == "running" and process.pid not in (None, pid)
+
+        await eventually_async(runs, UP_WITHIN_S, f"{name} runs again")
+
+    def freeze(self, pid: int) -> None:
+        """Stop a process in its tracks."""
+        os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self, pid: int) -> None:
+        """Let a stopped process go on; it may be gone meanwhile."""
+        _signal(pid, signal.SIGCONT)
+
+    def twin(self, service: str) -> Twin:
+        """Run a second instance of a service, and keep it until the end."""
+        if service not in self.twins:
+            log = self.outside / f"{service}-twin.log"
+            self.twins[service] = Twin(service, self.pid(service), log)
+            self.twins[service].start()
+        return self.twins[service]
+
+    async def restart(self, name: str) -> None:
+        """Restart a process in good order, as an operator does."""
+        assert self._stack is not None
+        answer = await asyncio.to_thread(self._stack.kite, "restart", name)
+        assert answer.returncode == 0, answer.stderr
+
+    def complaints(self) -> list[str]:
+        """Return what `kite up` wrote for its operator."""
+        return [] if self._stack is None else list(self._stack.complaints)
+
+    # -- the flow --
+
+    @property
+    def watch(self) -> Watch:
+        """What is seen from outside."""
+        assert self._watch is not None, "not started"
+        return self._watch
+
+    async def caught_up(self, since_ms: int) -> int:
+        """Wait until what arrived after `since_ms` is in rows, and return when that was.
+
+        Both are wall time in epoch milliseconds. The definition: a wire frame that was received
+        after `since_ms` and stood at the end of MARKET has, within half a second, its own rows and
+        all that follow from it committed in every partition.
+        """
+        head: Head | None = None
+        seen_ms = 0
+
+        async def all_in_rows() -> bool:
+            nonlocal head, seen_ms
+            if head is None or self.now_ms() - seen_ms > _CURRENT_MS_MAX:
+                head, seen_ms = await self.watch.head(), self.now_ms()
+            if head is None or head.received_ms <= since_ms:
+                head = None
+                return False
+            committed = await self.watch.committed()
+            return committed is not None and head.within(committed)
+
+        await eventually_async(all_in_rows, CAUGHT_UP_WITHIN_S, "caught up with the broker")
+        caught_up_ms = self.now_ms()
+        self.bounds.see(self.state())
+        return caught_up_ms
+
+    async def until_broker(self, at_ms: int, within_s: float = CAUGHT_UP_WITHIN_S) -> None:
+        """Wait until broker time at the end of MARKET has reached `at_ms`."""
+
+        async def there() -> bool:
+            head = await self.watch.head()
+            return head is not None and head.sent_ms >= at_ms
+
+        await eventually_async(there, within_s, f"broker time {at_ms}")
+
+    async def a_moment(self, random: Random, minutes_max: int = 4) -> None:
+        """Let a random part of the recorded time pass, up to `minutes_max` minutes of it."""
+        head = await eventually_async(self.watch.head, UP_WITHIN_S, "the end of MARKET")
+        assert head is not None
+        await self.until_broker(head.sent_ms + random.randrange(1000, minutes_max * 60_000))
+
+    # -- the broker --
+
+    async def broker_faults(self, **faults: object) -> None:
+        """Make the simulator misbehave; see its `Faults`."""
+        await self._control("POST", faults)
+
+    async def broker_well(self) -> None:
+        """End all faults of the simulator."""
+        await self._control("DELETE", None)
+
+    async def broker_struck(self) -> dict[str, int]:
+        """Return how often each fault of the simulator has struck."""
+        struck: dict[str, int] = (await self._control("GET", None))["struck"]
+        return struck
+
+    async def _control(self, method: str, body: object) -> dict[str, dict[str, int]]:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.request(
+                method,
+                f"{self.state().schwab}/sim/faults",
+                json=body,
+                headers={"Authorization": f"Bearer {_CONTROL_TOKEN}"},
+            )
+        answer.raise_for_status()
+        found: dict[str, dict[str, int]] = answer.json()
+        return found
+
+    async def metric(self, service: str, name: str) -> float:
+        """Return the sum of one metric of a service; 0 when it was never touched."""
+        url = self.process(service).metrics
+        assert url is not None, f"{service} tells no metrics"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            text = (await client.get(f"{url}/metrics")).text
+        samples = (line.rpartition(" ") for line in text.splitlines())
+        return sum(float(value) for key, _, value in samples if key.partition("{")[0] == name)
+
+    def now_ms(self) -> int:
+        """Return wall time, the clock by which services stamp what they receive."""
+        return self._clock.now_ms()
+
+    @property
+    def tickers(self) -> tuple[str, ...]:
+        """What is traded."""
+        return TICKERS
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return

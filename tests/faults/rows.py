@@ -1,0 +1,140 @@
+"""The catalogue of faults, one row for each; what `make faults` runs and the page lists.
+
+A fault strikes a running rig once and returns the wall time, in epoch ms, since which the way back
+counts: the blow itself if the stack has to get up by itself, or the moment in which the outside
+world is well again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
+from tests.faults.scenes import PLAIN, TWINS, Scene
+
+__all__ = ["ROWS", "Row"]
+
+Strike = Callable[[Rig, Random], Awaitable[int]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault. `process` rows get more trials; `misses_input` says which oracle judges."""
+
+    name: str
+    what: str
+    strike: Strike
+    scene: Scene = PLAIN
+    process: bool = False
+    misses_input: bool = False
+
+
+# -- kill -9 ---------------------------------------------------------------------------------------
+
+
+async def _kill(name: str, rig: Rig, random: Random) -> int:
+    struck_ms = rig.now_ms()
+    pid = rig.kill(name)
+    await rig.replaced(name, pid)
+    return struck_ms
+
+
+async def _kill_some(rig: Rig, random: Random) -> int:
+    """Kill two to four processes within a moment, the simulator excepted."""
+    names = random.sample((*SERVICES, *SERVERS), random.randint(2, 4))
+    struck_ms = rig.now_ms()
+    pids = {name: rig.kill(name) for name in names}
+    for name, pid in pids.items():
+        await rig.replaced(name, pid)
+    return struck_ms
+
+
+async def _kill_everything(rig: Rig, random: Random) -> int:
+    """Kill every process in one go, the supervisor too, and start again."""
+    struck_ms = rig.now_ms()
+    await rig.vanish()
+    await rig.start()
+    return struck_ms
+
+
+async def _restart(name: str, rig: Rig, random: Random) -> int:
+    struck_ms = rig.now_ms()
+    await rig.restart(name)
+    return struck_ms
+
+
+async def _roll(names: tuple[str, ...], rig: Rig, random: Random) -> int:
+    """Restart one after the other in a random order."""
+    struck_ms = rig.now_ms()
+    for name in random.sample(names, len(names)):
+        struck_ms = rig.now_ms()
+        await rig.restart(name)
+    return struck_ms
+
+
+# -- zombies and twins -----------------------------------------------------------------------------
+
+
+async def _zombie(service: str, rig: Rig, random: Random) -> int:
+    """Freeze one of two until the other does all the work, let that go on, then wake the first."""
+    twin = rig.twin(service)
+    frozen = random.choice((twin.pid, rig.pid(service)))
+    rig.freeze(frozen)
+    try:
+        await rig.caught_up(rig.now_ms())
+        await rig.a_moment(random)
+    finally:
+        rig.thaw(frozen)
+    return rig.now_ms()
+
+
+async def _kill_one_of_two(service: str, rig: Rig, random: Random) -> int:
+    twin = rig.twin(service)
+    struck_ms = rig.now_ms()
+    if random.random() < 0.5:
+        twin.kill()
+        await rig.caught_up(struck_ms)
+        twin.start()
+    else:
+        pid = rig.kill(service)
+        await rig.caught_up(struck_ms)
+        await rig.replaced(service, pid)
+    return struck_ms
+
+
+def _kills() -> list[Row]:
+    rows = [
+        Row(f"kill -9 {name}", f"{name} dies at a random instant", partial(_kill, name),
+            process=True, misses_input=name in ("ingest", "simulator"))
+        for name in (*SERVICES, *SERVERS)
+    ]  # fmt: skip
+    return [
+        *rows,
+        Row("kill -9 several", "two to four processes die in one moment", _kill_some,
+            misses_input=True),
+        Row("kill -9 everything", "all processes and the supervisor die, then all start again",
+            _kill_everything, misses_input=True),
+        Row("rolling restart", "the core services are restarted one after the other under load",
+            partial(_roll, CORE)),
+        Row("rolling restart with ingest", "ingest is restarted, too",
+            partial(_roll, SERVICES), misses_input=True),
+    ]  # fmt: skip
+
+
+def _zombies() -> list[Row]:
+    rows = []
+    for service in CORE:
+        rows += [
+            Row(f"zombie {service}",
+                f"{service} is stopped until its twin has taken over, and then goes on",
+                partial(_zombie, service), TWINS),
+            Row(f"one of two: {service}", f"one of two instances of {service} dies",
+                partial(_kill_one_of_two, service), TWINS),
+        ]  # fmt: skip
+    return rows
+
+
+ROWS: tuple[Row, ...] = (*_kills(), *_zombies())
