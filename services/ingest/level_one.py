@@ -61,7 +61,7 @@ class LevelOne:
         """Begin anew with the next image; ticks may be missing since the last one."""
         self.imaged = False
         if self.last_tick_ms:
-            self.missed(cause, self.last_tick_ms)
+            self.missed(cause, self.last_tick_ms + 1)
 
     def missed(self, cause: str, from_ms: int) -> None:
         """Note that ticks are missing from `from_ms` to the next tick."""

@@ -59,7 +59,7 @@ class TestBusAway:
                 for _ in range(2):
                     await asyncio.to_thread(mortal_nats.kill)
                     await eventually_async(
-                        lambda: running.metric("kite_ingest_spool_bytes") > 20_000,
+                        lambda: running.metric("kite_ingest_spool_bytes") > 5_000,
                         DEADLINE_S,
                         "frames in the spool",
                     )
@@ -170,7 +170,7 @@ class TestKilled:
             assert {gap.cause for gap in gaps} == {"restart"}
             await on.check_bars()
 
-        play(scenario, speed=60)
+        play(scenario, speed=120)
 
     def test_killed_while_the_bus_is_away_too(self, mortal_nats: Running, tmp_path: Path) -> None:
         """The next life sends what the dead one had spooled, before anything of its own."""
@@ -184,7 +184,7 @@ class TestKilled:
                 await asyncio.to_thread(mortal_nats.kill)
                 spool = on.home / "ingest" / "spool"
                 await eventually_async(
-                    lambda: spool.stat().st_size > 20_000, DEADLINE_S, "frames in the spool"
+                    lambda: spool.stat().st_size > 5_000, DEADLINE_S, "frames in the spool"
                 )
             finally:
                 await asyncio.to_thread(process.kill)
@@ -196,7 +196,7 @@ class TestKilled:
                 await eventually_async(
                     lambda: running.metric("kite_ingest_spool_bytes") == 0, DEADLINE_S, "drained"
                 )
-            assert kept > 20_000
+            assert kept > 5_000
             frames = await on.frames()
             assert {frame.epoch for _, frame in frames} == {1, 2}
             ticks = await on.events(Tick)
@@ -205,9 +205,9 @@ class TestKilled:
             for gap in gaps:
                 inside = [
                     tick for tick in ticks
-                    if tick.ticker == gap.ticker and gap.from_ms < tick.ts_ms < gap.to_ms
+                    if tick.ticker == gap.ticker and gap.from_ms <= tick.ts_ms < gap.to_ms
                 ]  # fmt: skip
-                assert not inside, "a gap begins where the spooled ticks end"
+                assert not inside, "a gap begins after the last spooled tick"
             await on.check_bars()
 
         async def on_stage() -> None:
@@ -239,7 +239,7 @@ class TestKilled:
             assert len(days) == 2
             await on.check_bars()
 
-        play(scenario, speed=240, start="2026-11-19T19:30")
+        play(scenario, speed=240, start="2026-11-19T19:40")
 
 
 class TestOneOnly:

@@ -234,7 +234,7 @@ class TestSubscribing:
         assert step.wanted == [DayWanted("QQQ", DAY_MS)]
 
     def test_the_tick_gap_stands_before_the_first_new_tick(self) -> None:
-        """From the last tick known to the first new one, never to be filled."""
+        """After the last tick known up to the first new one, never to be filled."""
         core, now = running(), OPEN_MS + 6 * MINUTE_MS
         core.step(level_one(now, delta("QQQ", 10.1, 101, now)))
         core.connected("silence")
@@ -245,7 +245,7 @@ class TestSubscribing:
         assert isinstance(gap, Gap)
         assert isinstance(made, Tick)
         assert (gap.series, gap.state, gap.cause) == ("ticks", "unfillable", "silence")
-        assert (gap.from_ms, gap.to_ms) == (now, later + 800)
+        assert (gap.from_ms, gap.to_ms) == (now + 1, later + 800)
         assert made.volume == 3
 
 

@@ -69,7 +69,7 @@ class TestImage:
         gap = level_one.gap_until(made.ts_ms)
         assert made.volume == 7
         assert gap is not None
-        assert (gap.from_ms, gap.to_ms, gap.cause) == (OPEN_MS + 900, OPEN_MS + 6_000, "reconnect")
+        assert (gap.from_ms, gap.to_ms, gap.cause) == (OPEN_MS + 901, OPEN_MS + 6_000, "reconnect")
         assert level_one.gap_until(made.ts_ms) is None, "a gap is told once"
 
 
