@@ -41,6 +41,7 @@ __all__ = ["PostgresStore", "Report", "Store"]
 _CONNECT_TIMEOUT_S = 10.0
 _LOCK_TIMEOUT_S = 10
 _PARTITIONS_CACHED_MAX = 4096
+_LINES_PER_BITE = 500
 
 # SQLSTATE classes: the data themselves are wrong, and will be the next time.
 _DATA_EXCEPTION, _CONSTRAINT_VIOLATION = "22", "23"
@@ -182,6 +183,7 @@ class PostgresStore:
         """See Store."""
         async with self._connection() as connection:
             await self._ensure_partitions(connection, batch)
+            failpoints.reach("writer.transaction.before")
             async with connection.transaction():
                 await _move_position(connection, batch)
                 failpoints.reach("writer.transaction.begun")
@@ -285,13 +287,31 @@ async def _copy(connection: Any, table: str, columns: tuple[str, ...], lines: Li
 
 async def _write_candles(connection: Any, wave: Sequence[Candle]) -> None:
     """Add the new ones, and compare the others with what is stored."""
-    found = await connection.fetch(upserts.STORED, *upserts.candle_keys(wave))
-    stored = {row[0] for row in found}
-    new = [candle_line(each) for place, each in enumerate(wave, 1) if place not in stored]
-    known = [each for place, each in enumerate(wave, 1) if place in stored]
-    await _copy(connection, "candles", CANDLE_COLUMNS, Lines(len(new), "".join(new).encode()))
+    stretches = upserts.stretches(wave)
+    found = await connection.fetch(upserts.STORED, *upserts.stretch_columns(stretches))
+    new, known = wave, list[Candle]()
+    if found:
+        stored = {
+            (stretches[place - 1].ticker, stretches[place - 1].timeframe, ts_ms)
+            for place, ts_ms in found
+        }
+        new, known = [], []
+        for each in wave:
+            is_known = (each.ticker, each.timeframe, each.ts_ms) in stored
+            (known if is_known else new).append(each)
+    if new:
+        await connection.copy_to_table(
+            "candles", schema_name="public", columns=CANDLE_COLUMNS, source=_lines(new),
+            format="text",
+        )  # fmt: skip
     if known:
         await connection.execute(upserts.CANDLES, *upserts.candle_columns(known))
+
+
+async def _lines(candles: Sequence[Candle]) -> AsyncIterator[bytes]:
+    """Yield the text bit by bit: the database takes one in while the next is made."""
+    for begin in range(0, len(candles), _LINES_PER_BITE):
+        yield "".join(map(candle_line, candles[begin : begin + _LINES_PER_BITE])).encode()
 
 
 async def _die_committing(connection: Any) -> None:

@@ -11,6 +11,7 @@ Nobody adds one in between: a ticker belongs to one lane, and its position is lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,23 +24,26 @@ __all__ = [
     "SIGNALS",
     "STORED",
     "candle_columns",
-    "candle_keys",
     "gap_columns",
     "signal_columns",
+    "stretch_columns",
+    "stretches",
 ]
 
+_DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-# Gives the places, from 1, of the candles that are stored already.
+# Gives what is stored in each stretch of a series: the place of the stretch, from 1, and the time.
+# One probe of the key for a stretch, not for a candle, which would take as long as storing it.
 STORED = """
-SELECT i.place
-FROM unnest($1::text[], $2::text[], $3::timestamptz[])
-    WITH ORDINALITY AS i (ticker, timeframe, "timestamp", place)
-WHERE EXISTS (
-    SELECT FROM public.candles AS c
-    WHERE c.ticker = i.ticker AND c.timeframe = i.timeframe AND c."timestamp" = i."timestamp"
+SELECT i.place, (extract(epoch FROM stored."timestamp") * 1000)::int8
+FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::timestamptz[])
+    WITH ORDINALITY AS i (ticker, timeframe, first, last, place), LATERAL (
+    SELECT "timestamp" FROM public.candles AS c
+    WHERE c.ticker = i.ticker AND c.timeframe = i.timeframe
+        AND c."timestamp" BETWEEN i.first AND i.last
     OFFSET 0
-)
+) AS stored
 """
 
 # Candles are unique within one call. The look-up stands in a subquery with OFFSET 0, which keeps
@@ -112,19 +116,48 @@ WHERE excluded.revision > s.revision
 Columns = list[list[Any]]
 
 
-def candle_keys(candles: Sequence[Candle]) -> Columns:
+@dataclass(slots=True)
+class Stretch:
+    """Times of one series within one day (UTC), which bounds how much lies between them."""
+
+    ticker: str
+    timeframe: str
+    first_ms: int
+    last_ms: int
+
+
+def stretches(candles: Sequence[Candle]) -> list[Stretch]:
+    """Return the stretches that hold all candles."""
+    found: dict[tuple[str, str, int], Stretch] = {}
+    for candle in candles:
+        ts_ms = candle.ts_ms
+        key = (candle.ticker, candle.timeframe, ts_ms // _DAY_MS)
+        stretch = found.get(key)
+        if stretch is None:
+            found[key] = Stretch(candle.ticker, candle.timeframe, ts_ms, ts_ms)
+        elif ts_ms > stretch.last_ms:
+            stretch.last_ms = ts_ms
+        elif ts_ms < stretch.first_ms:
+            stretch.first_ms = ts_ms
+    return list(found.values())
+
+
+def stretch_columns(wanted: Sequence[Stretch]) -> Columns:
     """Return the arrays that STORED takes."""
     return [
-        [c.ticker for c in candles],
-        [c.timeframe for c in candles],
-        [_moment(c.ts_ms) for c in candles],
+        [s.ticker for s in wanted],
+        [s.timeframe for s in wanted],
+        [_moment(s.first_ms) for s in wanted],
+        [_moment(s.last_ms) for s in wanted],
     ]
 
 
 def candle_columns(candles: Sequence[Candle]) -> Columns:
     """Return the arrays that CANDLES takes."""
     return [
-        *candle_keys(candles),
+        [c.ticker for c in candles],
+        [c.timeframe for c in candles],
+        [_moment(c.ts_ms) for c in candles],
         [c.open for c in candles],
         [c.high for c in candles],
         [c.low for c in candles],

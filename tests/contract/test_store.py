@@ -299,6 +299,31 @@ class TestCandles:
 
         within(scenario)
 
+    def test_those_between_the_stored_ones_are_new(self, within: Within) -> None:
+        """What is stored before, between and behind others of its series is told apart exactly."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            minutes = [TS_MS + minute * 60_000 for minute in range(6)]
+            first = batch_of(
+                [
+                    *(candle(ts_ms) for ts_ms in minutes[1::2]),
+                    candle(minutes[0], ticker="SPY"), candle(minutes[0], timeframe="5m"),
+                ],
+                stream="INDICATORS",
+            )  # fmt: skip
+            await store.commit(first)
+            day = [candle(ts_ms, close=389.5, high=391.0) for ts_ms in minutes]
+            await store.commit(batch_of(day, stream="INDICATORS", before=first.after))
+            rows = await query(
+                "SELECT revision FROM candles WHERE ticker = 'QQQ' AND timeframe = '1m' "
+                "ORDER BY timestamp"
+            )
+            assert [row["revision"] for row in rows] == [0, 1, 0, 1, 0, 1]
+            assert len(await query("SELECT * FROM candle_revisions")) == 3
+            assert len(await query("SELECT * FROM candles")) == 8
+
+        within(scenario)
+
 
 class TestRowsWithAnId:
     """Gaps and signals are replaced by what is known later."""
