@@ -1,4 +1,4 @@
-"""Places at which a process can be told to die, so that tests can kill it exactly there.
+"""Places at which a process can be told to die or to stop, so that tests can hit it exactly there.
 
 A kill at a random moment seldom hits the few microseconds that matter: between a publish and its
 acknowledgement, in the middle of a transaction. Each of those moments has a name here, and the
@@ -10,6 +10,11 @@ dies.
 
 The death is SIGKILL because no other one is honest: an exception would run `finally` blocks, a
 signal that can be handled would drain and say goodbye, and a real crash does neither.
+
+`<name> stop` in the file makes the process stop itself by SIGSTOP instead, and go on from there
+when a harness sends SIGCONT. That is how a zombie is made on purpose: it wakes with a write on its
+lips that has long been somebody else's to make. Places that prepare their death (`is_armed`) only
+die.
 
 Without the variable, which is how everybody but a test runs it, nothing here looks at any file, and
 what a process starts with stays for its life.
@@ -23,7 +28,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["ENABLED", "FAILPOINTS", "is_armed", "reach", "within"]
+__all__ = ["ENABLED", "FAILPOINTS", "STOP", "is_armed", "reach", "within"]
+
+STOP: Final = "stop"
 
 # `sent` points lie between a request that has reached the server and its answer.
 FAILPOINTS: Final[tuple[str, ...]] = (
@@ -46,6 +53,7 @@ FAILPOINTS: Final[tuple[str, ...]] = (
     "signals.checkpoint.before",
     "signals.checkpoint.sent",
     "signals.load.middle",
+    "writer.transaction.before",  # the rows are made, the database has not heard of them
     "writer.transaction.begun",  # the position is moved, no row is written
     "writer.transaction.middle",  # rows of one table are written
     "writer.commit.before",
@@ -60,23 +68,21 @@ ENABLED: Final = _FILE is not None
 
 
 def reach(name: str) -> None:
-    """Die here if this point is armed; raises ValueError for a point that nobody can arm."""
+    """Die or stop here if this point is armed; raises ValueError if nobody can arm it."""
     if _FILE is None:
         return
-    if is_armed(name) and _claim(_FILE):
-        os.kill(os.getpid(), signal.SIGKILL)
+    _require_known(name)
+    armed = _armed()
+    if armed in ([name], [name, STOP]) and _claim(_FILE):
+        os.kill(os.getpid(), signal.SIGSTOP if STOP in armed else signal.SIGKILL)
 
 
 def is_armed(name: str) -> bool:
     """Whether `reach` would die here, for places that must prepare their death."""
     if _FILE is None:
         return False
-    if name not in FAILPOINTS:
-        raise ValueError(f"{name!r} is not among the failpoints")
-    try:
-        return _FILE.read_text().strip() == name
-    except FileNotFoundError:
-        return False
+    _require_known(name)
+    return _armed() == [name]
 
 
 def within(process: str) -> Callable[[str], None]:
@@ -88,6 +94,20 @@ def within(process: str) -> Callable[[str], None]:
 
 def _pass_by(_place: str) -> None:
     """What is left of a point when none can be armed."""
+
+
+def _require_known(name: str) -> None:
+    if name not in FAILPOINTS:
+        raise ValueError(f"{name!r} is not among the failpoints")
+
+
+def _armed() -> list[str]:
+    """Return the words of the file: a point, and what shall happen there if not death."""
+    assert _FILE is not None
+    try:
+        return _FILE.read_text().split()
+    except FileNotFoundError:
+        return []
 
 
 def _claim(file: Path) -> bool:

@@ -134,6 +134,7 @@ def test_streams_half_made_are_completed(
 @pytest.mark.parametrize(
     ("point", "stored"),
     [
+        ("writer.transaction.before", False),
         ("writer.transaction.begun", False),
         ("writer.transaction.middle", False),
         ("writer.commit.before", False),

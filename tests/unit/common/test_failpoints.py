@@ -52,7 +52,9 @@ class TestReach:
         assert run(REACH, file) == (KILLED, "")
         assert not file.exists()
 
-    @pytest.mark.parametrize("content", [None, "", "writer.commit", "ingest.publish.before"])
+    @pytest.mark.parametrize(
+        "content", [None, "", "writer.commit", "ingest.publish.before", f"{POINT} pause"]
+    )
     def test_goes_on_when_another_point_or_none_is_armed(
         self, file: Path, content: str | None
     ) -> None:
@@ -95,6 +97,24 @@ ready = False
         for process in processes:
             process.communicate(timeout=30)
         assert sorted(process.returncode for process in processes) == [KILLED, 0, 0, 0]
+
+    def test_stops_the_process_and_lets_it_go_on(self, file: Path) -> None:
+        """Told so it stops instead of dying, once, and goes on from there when it is woken."""
+        file.write_text(f"{POINT} stop")
+        process = start(f"{REACH}; {REACH.partition(';')[2]}", file)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        assert not file.exists()
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
+
+    def test_a_prepared_death_does_not_stop(self, file: Path) -> None:
+        """A place that has to prepare its death is not armed for a stop."""
+        file.write_text(f"{POINT} stop")
+        code = f"from libs.common.failpoints import is_armed; assert not is_armed({POINT!r})"
+        assert run(code, file) == (0, "")
+        assert file.exists()
 
     def test_knows_the_process_in_which_it_is(self, file: Path) -> None:
         """`within` puts the process's name before the place."""
