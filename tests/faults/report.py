@@ -9,12 +9,12 @@ import msgspec
 from rich.table import Table
 
 from tests.faults.campaign import Run
-from tests.faults.evidence import EVIDENCE, ROOT, code_digest
+from tests.faults.evidence import ROOT, code_digest
 from tests.faults.rows import Row
 
 __all__ = ["keep", "summary", "write"]
 
-RESULTS = EVIDENCE / "results.jsonl"
+RESULTS = ROOT / "docs" / "faults.jsonl"
 PAGE = ROOT / "docs" / "faults.md"
 
 
@@ -27,7 +27,6 @@ class Kept(msgspec.Struct, frozen=True):
 
 def keep(run: Run) -> None:
     """Append a run to the results."""
-    EVIDENCE.mkdir(exist_ok=True)
     with RESULTS.open("ab") as file:
         file.write(msgspec.json.encode(Kept(code_digest(), run)) + b"\n")
 

@@ -23,7 +23,7 @@ from cli.home import Home
 from cli.state import ProcessState, StackState
 from libs.common.clock import SystemClock
 from tests.e2e.stack import Stack
-from tests.faults.bounds import Bounds
+from tests.faults.bounds import QUEUES, Bounds
 from tests.faults.recording import TICKERS
 from tests.faults.watch import Head, LiveTick, Watch
 from tests.waiting import eventually_async
@@ -260,6 +260,8 @@ class Rig:
         await eventually_async(all_in_rows, CAUGHT_UP_WITHIN_S, "caught up with the broker")
         caught_up_ms = self.now_ms()
         self.bounds.see(self.state())
+        for metric in QUEUES:
+            self.bounds.queued(metric, await self.metric("ingest", metric))
         return caught_up_ms
 
     async def until_broker(self, at_ms: int, within_s: float = CAUGHT_UP_WITHIN_S) -> None:
