@@ -37,6 +37,8 @@ __all__ = ["Health", "Metrics", "TelemetryServer", "configure_logging", "get_log
 
 LOOP_STALL_S_MAX = 5.0
 _BEAT_S = 0.5
+# How often the server looks whether it shall end; each stop of a process waits for it.
+_CLOSED_POLL_S = 0.05
 _LATENCY_BUCKETS_S = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 30.0,
 )  # fmt: skip
@@ -151,7 +153,9 @@ class TelemetryServer:
         self._health = health
         self._metrics_app = make_wsgi_app(metrics.registry)
         self._server = make_server(host, port, self._app, _Server, _Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_CLOSED_POLL_S,), daemon=True
+        )
 
     @property
     def url(self) -> str:
