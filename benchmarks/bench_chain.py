@@ -7,6 +7,7 @@ against a real nats-server that syncs every write and a real Postgres. Rates are
   asyncpg connection that COPYs the same rows, frame by frame, into the same tables (the target is
   half of that);
 - `chain_catch_up_with_start`: the same from the start of the processes on;
+- `chain_catch_up_batched`: against a COPY that joins frames to 20,000 rows, as the writer does;
 - `chain_specification`: against the specification's own way, which recomputes the day with pandas
   at each row and upserts row by row, measured on one ticker;
 - `chain_stage_*`: one service at a time over the same backlog, against the bare COPY as above, so
@@ -36,6 +37,7 @@ from benchmarks.specification import upsert_day_s
 from benchmarks.stage import (
     Copy,
     bare_copy_s,
+    batched,
     database,
     days_of,
     fill_streams,
@@ -51,7 +53,7 @@ from libs.common.bus import nats
 from libs.common.events import Frame, Tick
 from tests.servers import Running, temporary_home
 
-SECONDS, SECONDS_SHORT = 1_800, 300
+SECONDS, SECONDS_SHORT = 1_800, 400
 SPECIFICATION_TICKS, SPECIFICATION_TICKS_SHORT = 1_000, 150
 DEADLINE_S = 300.0
 SERVICES = ("indicators", "signals", "writer")
@@ -207,7 +209,7 @@ class Bench:
         self._nats: NatsServer = bus.server
         self._database: PostgresServer = postgres.server
         self._backlog = backlog
-        self._copy_rate = 0.0
+        self._copy_rate = self._batched_rate = 0.0
 
     def run(self, specification_ticks: int) -> None:
         """Measure everything and print it."""
@@ -216,6 +218,9 @@ class Bench:
             days = days_of(self._backlog.by_subject)
             copy_s = asyncio.run(bare_copy_s(bare, self._backlog.copies, days))
             self._copy_rate = self._backlog.rows / copy_s
+            with database(self._database) as dsn:
+                copy_s = asyncio.run(bare_copy_s(dsn, batched(self._backlog.copies), days))
+            self._batched_rate = self._backlog.rows / copy_s
             self.stages(bare)
             chained = stack.enter_context(database(self._database))
             rate = self.chain(bare, chained)
@@ -230,6 +235,7 @@ class Bench:
         require_same("the bare COPY", (dsn, bare), TABLES, "true")
         rows = self._backlog.rows
         report("chain_catch_up", "rows/s", rows / flow_s, self._copy_rate)
+        report("chain_catch_up_batched", "rows/s", rows / flow_s, self._batched_rate)
         report("chain_catch_up_with_start", "rows/s", rows / whole_s, self._copy_rate)
         each_us = spent.each_us(self._backlog.events)
         for name, cost_us in each_us.items():

@@ -8,7 +8,8 @@ transaction.
 
 - `writer_catch_up`: ticks and tick indicators, 250 in a frame;
 - `writer_catch_up_candles`: nothing but candles, a day of minutes in a frame, as a backfill gives
-  them. Which of them are stored already has to be asked first, so this row is lost by far;
+  them. Which of them are stored already has to be asked first;
+- `..._batched`: against a COPY that joins frames to 20,000 rows, as the writer does;
 - `writer_commit_lag_p99`: from publishing a frame to its rows being visible to others, at ten
   frames of 250 ticks a second, beside the interval of flushes.
 
@@ -30,6 +31,7 @@ from benchmarks.report import report
 from benchmarks.stage import (
     Copy,
     bare_copy_s,
+    batched,
     database,
     days_of,
     fill_streams,
@@ -57,7 +59,7 @@ from tests.servers import Running, temporary_home
 TICKERS = 250
 FRAME_EVENTS = 250
 FRAMES, FRAMES_SHORT = 2000, 400
-DAYS, DAYS_SHORT = 300, 60
+DAYS, DAYS_SHORT = 800, 200
 LIVE_FRAMES, LIVE_FRAMES_SHORT = 200, 50
 LIVE_EVERY_S = 0.1
 OPEN_MS = 1_700_836_200_000  # 2023-11-24 09:30 in New York
@@ -207,7 +209,10 @@ def measure_catch_up(bus: NatsServer, postgres: PostgresServer, work: Workload) 
         baseline = work.rows / asyncio.run(bare_copy_s(dsn, work.copies, days_of(work.frames)))
     with database(postgres) as dsn:
         rate = asyncio.run(catch_up_rate(bus.url("writer"), dsn, work))
+    with database(postgres) as dsn:
+        batched_s = asyncio.run(bare_copy_s(dsn, batched(work.copies), days_of(work.frames)))
     report(work.name, "rows/s", rate, baseline)
+    report(f"{work.name}_batched", "rows/s", rate, work.rows / batched_s)
 
 
 def measure_lag(bus: NatsServer, postgres: PostgresServer, count: int) -> None:

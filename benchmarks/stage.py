@@ -1,7 +1,8 @@
 """What benchmarks of rows stand on: streams, databases, service processes, and the bare COPY.
 
-The bare COPY is the yardstick: one asyncpg connection that sends text made beforehand, frame after
-frame, each a transaction of its own, into tables whose partitions exist.
+The bare COPY is the yardstick: one asyncpg connection that sends text made beforehand into tables
+whose partitions exist. It sends a frame's rows of one table at a time, each a transaction of its
+own; `batched` makes it as kind as can be, by joining frames up to what the writer puts into one.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.databases import throw_away_database
 __all__ = [
     "Copy",
     "bare_copy_s",
+    "batched",
     "database",
     "days_of",
     "fill_streams",
@@ -39,6 +41,8 @@ __all__ = [
 ]
 
 Copy = tuple[str, tuple[str, ...], bytes]
+
+BATCH_ROWS = 20_000  # the default of KITE_WRITER_ROWS_MAX
 
 _POLL_S = 0.005
 
@@ -100,6 +104,24 @@ async def bare_copy_s(dsn: str, copies: Sequence[Copy], days: set[Any]) -> float
         return time.perf_counter() - begin_s
     finally:
         await connection.close()
+
+
+def batched(copies: Sequence[Copy]) -> list[Copy]:
+    """Return the same rows in far fewer COPYs, each as long as a batch of the writer."""
+    open_ones: dict[str, tuple[tuple[str, ...], list[bytes], int]] = {}
+    joined: list[Copy] = []
+    for table, columns, text in copies:
+        _, texts, rows = open_ones.get(table, (columns, list[bytes](), 0))
+        texts.append(text)
+        rows += text.count(b"\n")
+        open_ones[table] = (columns, texts, rows)
+        if rows >= BATCH_ROWS:
+            joined.append((table, columns, b"".join(texts)))
+            del open_ones[table]
+    joined += [
+        (table, columns, b"".join(texts)) for table, (columns, texts, _) in open_ones.items()
+    ]
+    return joined
 
 
 @contextmanager
