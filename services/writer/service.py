@@ -23,6 +23,7 @@ from libs.common.bus import Bus, Lease, Message
 from libs.common.errors import BusError, KiteError, StoreError, StoreFenced
 from libs.common.runner import Backoff, Runtime, connect_bus
 from services.writer.core import Batch, Batcher, Limits, Position, judge_position
+from services.writer.reconciler import Reconciler
 from services.writer.report import Reporter
 from services.writer.settings import Settings
 from services.writer.store import PostgresStore, Store
@@ -65,6 +66,9 @@ async def run(runtime: Runtime[Settings], bus: Bus, store: Store) -> None:
             group.create_task(_watch(runtime, store, reporter))
             for lane in lanes:
                 group.create_task(lane.run())
+            group.create_task(
+                Reconciler(runtime, bus, lambda: {each.key for each in lanes if each.owned}).run()
+            )
     except ExceptionGroup as group:
         refusals, surprises = group.split(KiteError)
         if refusals is None or surprises is not None:
@@ -169,6 +173,8 @@ class Lane:
         self._stream = stream
         self._partition = partition
         self._name = f"{stream} partition {partition}"
+        self.key = (stream, partition)
+        self.owned = False
         self._condition = f"{stream.lower()}-{partition}"
         settings = runtime.settings
         self._limits = Limits(
@@ -244,6 +250,7 @@ class Lane:
 
     async def _write(self, lease: Lease, position: Position) -> None:
         await lease.reset(position.seq + 1)
+        self.owned = True
         self._runtime.log.info("writer.lane_owned", lane=self._name, seq=position.seq)
         try:
             await self._pump(lease, Batcher(self._stream, self._partition, position, self._limits))
@@ -252,6 +259,7 @@ class Lane:
                 self._flight.task.cancel()
             raise
         finally:
+            self.owned = False
             await self._abandon_flight()
 
     async def _pump(self, lease: Lease, batcher: Batcher) -> None:

@@ -21,6 +21,11 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     together use of the database. A statement that takes longer than `writer_statement_timeout_s`
     is given up and tried again. `writer_report_s` is how often `streaming_metrics` gets a row; on a
     fast market it gets one more often.
+
+    Every `writer_reconcile_interval_s` the streams are compared with the rows made of them, 0 turns
+    that off. Below 15 the server would be kept from reading its disk again, and faults of the disk
+    would be found late. The comparison reads at most `writer_reconcile_bytes_per_s_max` of frames
+    and takes one more connection to the database.
     """
 
     pg_dsn: str
@@ -30,6 +35,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     writer_connections_max: Annotated[int, Meta(ge=1, le=64)] = 4
     writer_statement_timeout_s: Positive = 30
     writer_report_s: Annotated[int, Meta(ge=1, le=3600)] = 15
+    writer_reconcile_interval_s: Annotated[int, Meta(ge=0, le=3600)] = 20
+    writer_reconcile_bytes_per_s_max: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
 
     def __post_init__(self) -> None:
         """Refuse an address that no driver can take, without repeating it: it holds a password."""

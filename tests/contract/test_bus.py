@@ -43,6 +43,7 @@ class TestStreams:
             await bus.publish("market.1", b"b", expected_last_seq=0)
             state = await bus.stream("MARKET")
             assert (state.first_seq, state.last_seq, state.messages) == (1, 2, 2)
+            assert state.age_ms_max == 7 * 86_400_000
 
         bus_within(scenario)
 

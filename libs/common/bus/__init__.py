@@ -48,7 +48,7 @@ class StreamState(Struct, frozen=True):
     """A stream's incarnation and bounds; an empty stream has `first_seq == last_seq + 1`.
 
     `messages` is how many there are by the server's books: fewer than the bounds say if some in
-    between are gone.
+    between are gone. No message grows older than `age_ms_max`; 0 means that age takes none.
     """
 
     name: str
@@ -56,6 +56,7 @@ class StreamState(Struct, frozen=True):
     first_seq: int
     last_seq: int
     messages: int
+    age_ms_max: int
     metadata: Mapping[str, str]
 
 

@@ -159,6 +159,7 @@ class MemoryServer:
             stream.first_seq,
             stream.last_seq,
             stream.messages,
+            stream.plan.age_ms_max,
             stream.metadata,
         )
 

@@ -45,6 +45,7 @@ _BACKOFF_MAX_S = 2.0
 
 _EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
 _NOT_FOUND = "404"
+_NS_PER_MS = 1_000_000
 
 # The server's error codes, see `nats errors list`.
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
@@ -75,6 +76,7 @@ class _StreamCounts(Struct):
 
 class _StreamConfig(Struct):
     name: str
+    max_age: int = 0
     metadata: dict[str, str] = {}
 
 
@@ -139,6 +141,7 @@ class NatsBus:
             first_seq=counts.first_seq if counts.messages else counts.last_seq + 1,
             last_seq=counts.last_seq,
             messages=counts.messages,
+            age_ms_max=info.config.max_age // _NS_PER_MS,
             metadata=info.config.metadata,
         )
 

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import asyncpg
@@ -25,7 +26,7 @@ from libs.common.bus.memory import MemoryServer
 from libs.common.clock import SystemClock
 from libs.common.events import Bar, Candle, Clock, Event, Gap, Signal, Tick, TickIndicator
 from libs.common.runner import Runtime, connect_bus
-from libs.common.subjects import DURABLE_STREAMS, frame_subject
+from libs.common.subjects import DURABLE_STREAMS, frame_subject, partition_of
 from libs.common.telemetry import Health, Metrics, get_logger
 from services.writer.service import run
 from services.writer.settings import Settings
@@ -163,6 +164,11 @@ class Feed:
         for event in events:
             self.expected.see(event)
 
+    def ticker(self, partition: int) -> str:
+        """Return a ticker that belongs to a partition."""
+        names = (f"T{number}" for number in count())
+        return next(name for name in names if partition_of(name, self.partitions) == partition)
+
     def advance(self, by_ms: int) -> None:
         """Let the broker's time of what is sent next be later."""
         self._ts_ms += by_ms
@@ -171,7 +177,7 @@ class Feed:
         """Publish `rounds` of frames with events of all kinds to every stream and partition."""
         for _ in range(rounds):
             for partition in range(self.partitions):
-                market, indicators, signals = self._round(f"T{partition}", ticks_per_frame)
+                market, indicators, signals = self._round(self.ticker(partition), ticks_per_frame)
                 await self.send("MARKET", partition, market)
                 await self.send("INDICATORS", partition, indicators)
                 await self.send("SIGNALS", partition, signals)

@@ -1,0 +1,188 @@
+"""What the database holds, counted by the database: the reading half of the reconciler.
+
+One connection of its own, read-only, so that comparing never waits for the lanes nor they for it.
+Everything raises StoreUnavailable when the database does not answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from types import TracebackType
+from typing import Any
+
+import asyncpg
+
+from libs.common.errors import StoreUnavailable
+from services.writer.core import Position
+from services.writer.findings import Lane
+from services.writer.ledger import Group, Rows, Span, Tally
+
+__all__ = ["Snapshot", "StoredRows"]
+
+_CONNECT_TIMEOUT_S = 10.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime(9999, 12, 31, tzinfo=UTC)
+_STRANGERS_MAX = 100
+_DAY = re.compile(r"_(\d{4})(\d{2})(\d{2})$")
+
+_POSITION = """
+    SELECT stream_created_ms, seq, frame_n FROM public.stream_positions
+    WHERE stream = $1 AND partition = $2"""
+_POSITIONS = """
+    SELECT stream, partition, stream_created_ms, seq, frame_n FROM public.stream_positions"""
+# The look-up stands in a subquery with OFFSET 0: always one range of the key per span.
+_GROUPS = """
+    SELECT i.ticker, (extract(epoch FROM date_trunc('minute', e."timestamp")) * 1000)::bigint,
+        count(*), sum(('x' || left(md5({text}), 15))::bit(60)::bigint)::text
+    FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS i (ticker, since, until),
+        LATERAL (
+            SELECT * FROM public.{table} AS s
+            WHERE s.ticker = i.ticker AND s."timestamp" >= i.since AND s."timestamp" < i.until
+            OFFSET 0
+        ) AS e
+    GROUP BY 1, 2"""
+# Steps from ticker to ticker along the key instead of reading all rows.
+_TICKERS = """
+    WITH RECURSIVE found AS (
+        (SELECT ticker FROM public.{table} WHERE "timestamp" >= $1 ORDER BY ticker LIMIT 1)
+        UNION ALL
+        SELECT (SELECT s.ticker FROM public.{table} AS s
+            WHERE s.ticker > found.ticker AND s."timestamp" >= $1 ORDER BY s.ticker LIMIT 1)
+        FROM found WHERE found.ticker IS NOT NULL
+    )
+    SELECT ticker FROM found WHERE ticker IS NOT NULL AND ticker <> ALL ($2::text[]) LIMIT $3"""
+_PARTITIONS = """
+    SELECT c.relname FROM pg_catalog.pg_inherits AS i
+    JOIN pg_catalog.pg_class AS c ON c.oid = i.inhrelid
+    WHERE i.inhparent = 'public.{table}'::regclass"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of the database: how far it is, and the rows that it holds of some spans.
+
+    `strangers` are rows of tickers that were not asked for, a sample if there are many.
+    """
+
+    position: Position | None
+    groups: Mapping[Group, Tally]
+    strangers: Mapping[Group, Tally]
+
+
+class StoredRows:
+    """Reads positions and tallies; an async context manager."""
+
+    def __init__(self, dsn: str, *, statement_timeout_s: int) -> None:
+        self._dsn = dsn
+        self._statement_timeout_s = statement_timeout_s
+        self._pool: asyncpg.Pool[Any] | None = None
+
+    async def __aenter__(self) -> StoredRows:
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=1,
+            timeout=_CONNECT_TIMEOUT_S,
+            command_timeout=self._statement_timeout_s + _CONNECT_TIMEOUT_S,
+            server_settings={
+                "application_name": "kite-reconciler",
+                "default_transaction_read_only": "on",
+                "statement_timeout": str(self._statement_timeout_s * 1000),
+                "timezone": "UTC",
+            },
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def positions(self) -> dict[Lane, Position]:
+        """Return the last committed position of every lane that has one."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(_POSITIONS)
+        return {(row[0], row[1]): Position(*row[2:]) for row in rows}
+
+    async def groups(self, rows: Rows, spans: Sequence[Span]) -> dict[Group, Tally]:
+        """Tally the rows of complete spans."""
+        async with self._connection() as connection:
+            return await _groups(connection, rows, spans)
+
+    async def snapshot(
+        self,
+        lane: Lane,
+        rows: Rows,
+        spans: Sequence[Span],
+        *,
+        strangers_from_ms: int | None,
+    ) -> Snapshot:
+        """Tally spans at one moment; `strangers_from_ms` None asks for no other tickers' rows."""
+        async with (
+            self._connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            row = await connection.fetchrow(_POSITION, *lane)
+            position = None if row is None else Position(*row)
+            groups = await _groups(connection, rows, spans)
+            strangers: dict[Group, Tally] = {}
+            if strangers_from_ms is not None:
+                names = await connection.fetch(
+                    _TICKERS.format(table=rows.table), _moment(strangers_from_ms),
+                    [span.ticker for span in spans], _STRANGERS_MAX,
+                )  # fmt: skip
+                strange = [Span(name, strangers_from_ms, None) for (name,) in names]
+                strangers = await _groups(connection, rows, strange)
+            return Snapshot(position, groups, strangers)
+
+    async def first_day(self, table: str) -> date | None:
+        """Return the oldest New York day that the table has a partition for."""
+        async with self._connection() as connection:
+            names = await connection.fetch(_PARTITIONS.format(table=table))
+        found = [_DAY.search(name) for (name,) in names]
+        days = [date(*map(int, match.groups())) for match in found if match is not None]
+        return min(days, default=None)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        assert self._pool is not None, "the store is used outside its context"
+        try:
+            async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
+                yield connection
+        except (
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ) as error:
+            raise StoreUnavailable(_one_line(error)) from error
+        except (OSError, TimeoutError) as error:
+            raise StoreUnavailable(_one_line(error)) from error
+
+
+async def _groups(connection: Any, rows: Rows, spans: Iterable[Span]) -> dict[Group, Tally]:
+    spans = list(spans)
+    if not spans:
+        return {}
+    found = await connection.fetch(
+        _GROUPS.format(table=rows.table, text=rows.sql),
+        [span.ticker for span in spans],
+        [_moment(span.from_ms) for span in spans],
+        [_END if span.to_ms is None else _moment(span.to_ms) for span in spans],
+    )
+    return {(row[0], row[1]): Tally(row[2], int(row[3])) for row in found}
+
+
+def _moment(ts_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=ts_ms)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
