@@ -17,7 +17,7 @@ import psutil
 
 from tests.waiting import eventually
 
-__all__ = ["Stack"]
+__all__ = ["REPOSITORY", "Stack"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _READY_WITHIN_S = 60
@@ -25,10 +25,18 @@ _GONE_WITHIN_S = 40
 
 
 class Stack:
-    """One `kite up`; a context manager, so that nothing is left behind."""
+    """One `kite up`; a context manager, so that nothing is left behind.
 
-    def __init__(self, home: Path, *options: str, **settings: str) -> None:
+    It runs the code in `repository`, which is this one unless a test made another.
+    """
+
+    module = "cli"  # what is run as the `kite` command
+
+    def __init__(
+        self, home: Path, *options: str, repository: Path = REPOSITORY, **settings: str
+    ) -> None:
         self.home = home
+        self._repository = repository
         self._settings = settings
         self._options = options
         self._process: subprocess.Popen[str] | None = None
@@ -40,13 +48,15 @@ class Stack:
         """Run one command against this home and return what it said."""
         return subprocess.run(
             self._command(arguments),
-            env=self._environment(), capture_output=True, text=True, timeout=60, check=False,
+            cwd=self._repository, env=self._environment(),
+            capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
     def start(self) -> None:
         """Start and wait until it says that it is ready."""
         process = subprocess.Popen(
             self._command(("up", *self._options)),
+            cwd=self._repository,
             env=self._environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -141,10 +151,10 @@ class Stack:
         return any(line.startswith("ready ") for line in self.output)
 
     def _command(self, arguments: Sequence[str]) -> list[str]:
-        return [sys.executable, "-m", "cli", *arguments]
+        return [sys.executable, "-m", self.module, *arguments]
 
     def _environment(self) -> dict[str, str]:
-        own = {"KITE_HOME": str(self.home), "PYTHONPATH": str(REPOSITORY)}
+        own = {"KITE_HOME": str(self.home), "PYTHONPATH": str(self._repository)}
         return os.environ | own | self._settings
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
@@ -22,8 +24,9 @@ from cli.control import current_state
 from cli.home import Home
 from cli.state import ProcessState, StackState
 from libs.common.clock import SystemClock
-from tests.e2e.stack import Stack
+from tests.e2e.stack import REPOSITORY, Stack
 from tests.faults.bounds import QUEUES, Bounds
+from tests.faults.disks import Disk
 from tests.faults.recording import TICKERS
 from tests.faults.watch import Head, LiveTick, Watch
 from tests.waiting import eventually_async
@@ -35,9 +38,12 @@ SERVICES = ("ingest", *CORE)
 SERVERS = ("nats", "postgres")
 UP_WITHIN_S = 60.0
 CAUGHT_UP_WITHIN_S = 60.0
+STILL_WITHIN_S = 20.0
+REACHED_WITHIN_S = 30.0
 _CONTROL_TOKEN = "faults"
 _TICKS_PER_BAR = 4
 _CURRENT_MS_MAX = 500
+_STILL = "TtZX"  # how the kernel calls a thread that is stopped, traced, or has ended
 
 
 class Twin:
@@ -79,21 +85,25 @@ class Twin:
 class Rig:
     """A running `kite up` on a recording, with everything that watches it.
 
-    `home` is where it keeps its data, `outside` what must survive the loss of all of that: the
-    simulator's ledger and the logs of twins.
+    `disk` is where it keeps its data, `outside` what must survive the loss of all of that: the
+    simulator's ledger and the logs of twins. `repository` has the code that runs. `counts`
+    is what a strike has seen happen and wants to be told with its trial.
     """
 
     def __init__(
         self,
-        home: Path,
+        disk: Disk,
         outside: Path,
         recording: Iterable[Path],
         *,
         speed: float,
         partitions: int = 1,
+        repository: Path = REPOSITORY,
         **settings: str,
     ) -> None:
-        self.home = Home(home)
+        self.disk = disk
+        self.home = Home(disk.home)
+        self.repository = repository
         self.outside = outside
         self.ledger_file = outside / "ledger.txt"
         self.failpoint_file = outside / "failpoint"
@@ -102,6 +112,7 @@ class Rig:
         self.contradictions: list[str] = []
         self.twins: dict[str, Twin] = {}
         self.bounds = Bounds()
+        self.counts: Counter[str] = Counter()
         self._clock = SystemClock()
         files = [part for path in recording for part in ("--csv", str(path))]
         self._options = (
@@ -135,7 +146,9 @@ class Rig:
 
     async def start(self) -> None:
         """Run `kite up` and wait until it is ready; also after an end."""
-        self._stack = Stack(self.home.root, *self._options, **self._settings)
+        self._stack = Stack(
+            self.home.root, *self._options, repository=self.repository, **self._settings
+        )
         try:
             await asyncio.to_thread(self._stack.start)
         except BaseException:
@@ -154,6 +167,22 @@ class Rig:
             await asyncio.to_thread(self._stack.__exit__)
         self._stack = None
 
+    async def hold_still(self) -> None:
+        """Stop every process, and wait until none of them is in the middle of a system call.
+
+        They stop within milliseconds of each other, which none of them can tell from having had to
+        wait for a processor.
+        """
+        assert self._stack is not None
+        stopped: dict[int, psutil.Process] = {}
+        while new := [each for each in self._stack.processes() if each.pid not in stopped]:
+            for process in new:
+                _signal(process.pid, signal.SIGSTOP)
+                stopped[process.pid] = process
+        await eventually_async(
+            lambda: all(_is_still(pid) for pid in stopped), STILL_WITHIN_S, "every process stands"
+        )
+
     async def vanish(self) -> None:
         """End everything at once, the supervisor included, as `kill -9` does."""
         assert self._stack is not None
@@ -164,6 +193,14 @@ class Rig:
         await asyncio.to_thread(psutil.wait_procs, everybody, UP_WITHIN_S)
         await asyncio.to_thread(self._stack.__exit__)
         self._stack = None
+
+    async def empty(self) -> None:
+        """Stop everything and forget all of its past, so that the next start is a first one."""
+        await self.end()
+        for path in self.home.root.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.ledger_file.unlink(missing_ok=True)
+        self.live.clear()
 
     async def unwatch(self) -> None:
         """Stop watching; what was seen so far is kept."""
@@ -228,6 +265,27 @@ class Rig:
     def complaints(self) -> list[str]:
         """Return what `kite up` wrote for its operator."""
         return [] if self._stack is None else list(self._stack.complaints)
+
+    # -- the points at which they can be struck --
+
+    def arm(self, point: str, act: str = "") -> None:
+        """Let the next process that reaches a failpoint die there, or do what `act` says."""
+        whole = self.failpoint_file.with_suffix(".new")
+        whole.write_text(f"{point} {act}\n")
+        whole.rename(self.failpoint_file)
+
+    async def reached(self) -> int:
+        """Wait until a process has reached the armed point, count it, and return when that was."""
+
+        def gone() -> bool:
+            return not self.failpoint_file.exists()
+
+        try:
+            await eventually_async(gone, REACHED_WITHIN_S, "the failpoint is reached")
+        finally:
+            self.failpoint_file.unlink(missing_ok=True)
+        self.counts["reached"] += 1
+        return self.now_ms()
 
     # -- the flow --
 
@@ -323,6 +381,15 @@ class Rig:
     def tickers(self) -> tuple[str, ...]:
         """What is traded."""
         return TICKERS
+
+
+def _is_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped, or over."""
+    try:
+        stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):
+        return not psutil.pid_exists(pid)
+    return all(stat.rpartition(")")[2].split()[0] in _STILL for stat in stats)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

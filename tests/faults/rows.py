@@ -1,35 +1,20 @@
 """The catalogue of faults, one row for each; what `make faults` runs and the page lists.
 
-A fault strikes a running rig once and returns the wall time, in epoch ms, since which the way back
-counts: the blow itself if the stack has to get up by itself, or the moment in which the outside
-world is well again.
+What a row is stands in `row`; families of rows that need more than a line each have modules of
+their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from tests.faults.disk_faults import DISK_ROWS
 from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
-from tests.faults.scenes import PLAIN, TWINS, Scene
+from tests.faults.row import Row
+from tests.faults.scenes import TWINS
 
 __all__ = ["ROWS", "Row"]
-
-Strike = Callable[[Rig, Random], Awaitable[int]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A fault. `process` rows get more trials; `misses_input` says which oracle judges."""
-
-    name: str
-    what: str
-    strike: Strike
-    scene: Scene = PLAIN
-    process: bool = False
-    misses_input: bool = False
 
 
 # -- kill -9 ---------------------------------------------------------------------------------------
@@ -137,4 +122,4 @@ def _zombies() -> list[Row]:
     return rows
 
 
-ROWS: tuple[Row, ...] = (*_kills(), *_zombies())
+ROWS: tuple[Row, ...] = (*_kills(), *_zombies(), *DISK_ROWS)

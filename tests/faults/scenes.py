@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from tests.faults.disks import MIB, Disk, directory, loop_disk, loop_unusable
+from tests.faults.planted import planted
 from tests.faults.rig import CORE, Rig
 from tests.servers import temporary_home
 
-__all__ = ["PLAIN", "TWINS", "Scene"]
+__all__ = ["PLAIN", "POWER", "SMALL_DISK", "TWINS", "Scene"]
 
 SPEED = 300.0
 """As fast as two cores follow with room for the backlog that a fault leaves behind."""
@@ -21,22 +24,21 @@ async def _nothing(rig: Rig) -> None:
     """Leave the rig as it started."""
 
 
-@contextmanager
-def _directory(home: Path) -> Iterator[Path]:
-    """Keep the data in an ordinary directory."""
-    yield home
-
-
 @dataclass(frozen=True)
 class Scene:
-    """A kind of rig. `disk` turns a directory into the data home, `prepare` follows the start."""
+    """A kind of rig. `disk` turns a directory into the data home, `prepare` follows the start.
+
+    One run in it takes at most `trials_max` faults before its rows are judged.
+    """
 
     name: str
     partitions: int = 2
+    trials_max: int = 24
     speed: float = SPEED
     settings: Mapping[str, str] = field(default_factory=dict)
-    disk: Callable[[Path], AbstractContextManager[Path]] = _directory
+    disk: Callable[[Path], AbstractContextManager[Disk]] = directory
     prepare: Callable[[Rig], Awaitable[None]] = _nothing
+    defect: Path | None = None
     unusable: Callable[[], str | None] = lambda: None
 
     @asynccontextmanager
@@ -48,10 +50,10 @@ class Scene:
         ):
             home = base / "home"
             home.mkdir(mode=0o755)
-            with self.disk(home) as data:
+            with planted(self.defect) as repository, self.disk(home) as disk:
                 rig = Rig(
-                    data, Path(outside), recording,
-                    speed=self.speed, partitions=self.partitions, **self.settings,
+                    disk, Path(outside), recording, speed=self.speed,
+                    partitions=self.partitions, repository=repository, **self.settings,
                 )  # fmt: skip
                 async with rig:
                     await self.prepare(rig)
@@ -65,3 +67,5 @@ async def _two_of_each(rig: Rig) -> None:
 
 PLAIN = Scene("plain")
 TWINS = Scene("twins", prepare=_two_of_each)
+POWER = Scene("power", disk=partial(loop_disk, 2048 * MIB), unusable=loop_unusable)
+SMALL_DISK = Scene("small disk", disk=partial(loop_disk, 600 * MIB), unusable=loop_unusable)
