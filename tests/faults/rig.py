@@ -26,6 +26,7 @@ from cli.state import ProcessState, StackState
 from libs.common.clock import SystemClock
 from tests.e2e.stack import REPOSITORY, Stack
 from tests.faults.bounds import QUEUES, Bounds
+from tests.faults.detours import DetouredStack, Detours
 from tests.faults.disks import Disk
 from tests.faults.recording import TICKERS
 from tests.faults.watch import Head, LiveTick, Watch
@@ -99,6 +100,7 @@ class Rig:
         speed: float,
         partitions: int = 1,
         repository: Path = REPOSITORY,
+        detours: Detours | None = None,
         **settings: str,
     ) -> None:
         self.disk = disk
@@ -113,11 +115,13 @@ class Rig:
         self.twins: dict[str, Twin] = {}
         self.bounds = Bounds()
         self.counts: Counter[str] = Counter()
+        self._detours = detours
         self._clock = SystemClock()
         files = [part for path in recording for part in ("--csv", str(path))]
         self._options = (
             *files, "--speed", f"{speed:g}", "--partitions", str(partitions),
-            "--nats-port", "0", "--postgres-port", "0",
+            "--nats-port", str(detours.nats_port if detours else 0),
+            "--postgres-port", str(detours.postgres_port if detours else 0),
         )  # fmt: skip
         self._settings = {
             "KITE_SIM_TICKS_PER_BAR": str(_TICKS_PER_BAR),
@@ -146,9 +150,11 @@ class Rig:
 
     async def start(self) -> None:
         """Run `kite up` and wait until it is ready; also after an end."""
-        self._stack = Stack(
-            self.home.root, *self._options, repository=self.repository, **self._settings
-        )
+        kind, settings = Stack, self._settings
+        if self._detours is not None:
+            await self._detours.start()
+            kind, settings = DetouredStack, {**settings, **self._detours.environment}
+        self._stack = kind(self.home.root, *self._options, repository=self.repository, **settings)
         try:
             await asyncio.to_thread(self._stack.start)
         except BaseException:
@@ -166,6 +172,8 @@ class Rig:
         if self._stack is not None:
             await asyncio.to_thread(self._stack.__exit__)
         self._stack = None
+        if self._detours is not None:
+            await self._detours.close()
 
     async def hold_still(self) -> None:
         """Stop every process, and wait until none of them is in the middle of a system call.
@@ -287,6 +295,12 @@ class Rig:
         self.counts["reached"] += 1
         return self.now_ms()
 
+    @property
+    def detours(self) -> Detours:
+        """The lines between services and servers, in a scene that has them."""
+        assert self._detours is not None, "this rig has no detours"
+        return self._detours
+
     # -- the flow --
 
     @property
@@ -364,14 +378,19 @@ class Rig:
         found: dict[str, dict[str, int]] = answer.json()
         return found
 
-    async def metric(self, service: str, name: str) -> float:
-        """Return the sum of one metric of a service; 0 when it was never touched."""
+    async def metric(self, service: str, name: str, **labels: str) -> float:
+        """Return a service's metric, summed over other labels; 0 when it was never touched."""
         url = self.process(service).metrics
         assert url is not None, f"{service} tells no metrics"
         async with httpx.AsyncClient(trust_env=False) as client:
             text = (await client.get(f"{url}/metrics")).text
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
         samples = (line.rpartition(" ") for line in text.splitlines())
-        return sum(float(value) for key, _, value in samples if key.partition("{")[0] == name)
+        return sum(
+            float(value)
+            for key, _, value in samples
+            if key.partition("{")[0] == name and all(each in key for each in wanted)
+        )
 
     def now_ms(self) -> int:
         """Return wall time, the clock by which services stamp what they receive."""

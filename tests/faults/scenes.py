@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from tests.faults.detours import Detours
 from tests.faults.disks import MIB, Disk, directory, loop_disk, loop_unusable
 from tests.faults.planted import planted
 from tests.faults.rig import CORE, Rig
 from tests.servers import temporary_home
 
-__all__ = ["PLAIN", "POWER", "SMALL_DISK", "TWINS", "Scene"]
+__all__ = ["DETOURED", "PLAIN", "POWER", "SMALL_DISK", "TWINS", "Scene"]
 
 SPEED = 300.0
 """As fast as two cores follow with room for the backlog that a fault leaves behind."""
@@ -28,7 +29,8 @@ async def _nothing(rig: Rig) -> None:
 class Scene:
     """A kind of rig. `disk` turns a directory into the data home, `prepare` follows the start.
 
-    One run in it takes at most `trials_max` faults before its rows are judged.
+    One run in it takes at most `trials_max` faults before its rows are judged. With `detoured`,
+    services reach their servers over lines that can break.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Scene:
     disk: Callable[[Path], AbstractContextManager[Disk]] = directory
     prepare: Callable[[Rig], Awaitable[None]] = _nothing
     defect: Path | None = None
+    detoured: bool = False
     unusable: Callable[[], str | None] = lambda: None
 
     @asynccontextmanager
@@ -53,7 +56,8 @@ class Scene:
             with planted(self.defect) as repository, self.disk(home) as disk:
                 rig = Rig(
                     disk, Path(outside), recording, speed=self.speed,
-                    partitions=self.partitions, repository=repository, **self.settings,
+                    partitions=self.partitions, repository=repository,
+                    detours=Detours() if self.detoured else None, **self.settings,
                 )  # fmt: skip
                 async with rig:
                     await self.prepare(rig)
@@ -67,5 +71,6 @@ async def _two_of_each(rig: Rig) -> None:
 
 PLAIN = Scene("plain")
 TWINS = Scene("twins", prepare=_two_of_each)
+DETOURED = Scene("detoured", detoured=True)
 POWER = Scene("power", disk=partial(loop_disk, 2048 * MIB), unusable=loop_unusable)
 SMALL_DISK = Scene("small disk", disk=partial(loop_disk, 600 * MIB), unusable=loop_unusable)
