@@ -103,9 +103,9 @@ class TestRunningStack:
 
     def test_tail_shows_ticks_and_candles(self, stack: Stack) -> None:
         """The public subjects, as JSON with their subject."""
-        done = stack.kite("tail", "live.tick.>", "live.candle.1m.>", "-n", "20", "--json")
+        done = stack.kite("tail", "live.tick.>", "live.candle.1m.>", "-n", "8", "--json")
         messages = [json.loads(line) for line in done.stdout.splitlines()]
-        assert len(messages) == 20
+        assert len(messages) == 8
         kinds = {message["subject"].split(".")[1] for message in messages}
         assert kinds == {"tick", "candle"}
         tick = next(message for message in messages if message["subject"].startswith("live.tick."))
