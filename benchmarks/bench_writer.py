@@ -11,7 +11,7 @@ transaction.
   them. Which of them are stored already has to be asked first;
 - `..._batched`: against a COPY that joins frames to 20,000 rows, as the writer does;
 - `writer_commit_lag_p99`: from publishing a frame to its rows being visible to others, at ten
-  frames of 250 ticks a second, beside the interval of flushes.
+  frames of 250 ticks a second; the target is the 250 ms within which rows shall be written.
 
 Run it as `python -m benchmarks.bench_writer [--short]`; it prints one JSON line per figure.
 """
@@ -216,7 +216,7 @@ def measure_catch_up(bus: NatsServer, postgres: PostgresServer, work: Workload) 
 
 
 def measure_lag(bus: NatsServer, postgres: PostgresServer, count: int) -> None:
-    """Measure the lag behind live frames and print it beside the interval of flushes."""
+    """Measure the lag behind live frames and print it beside the target."""
     urls = (bus.url("admin"), bus.url("writer"))
     with database(postgres) as dsn:
         lags_s = asyncio.run(commit_lags_s(urls, dsn, count))

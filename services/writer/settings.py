@@ -29,7 +29,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """
 
     pg_dsn: str
-    writer_flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 250
+    writer_flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
     writer_rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     writer_input_bytes_max: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
     writer_connections_max: Annotated[int, Meta(ge=1, le=64)] = 4

@@ -17,7 +17,7 @@ GOOD = {
 def test_defaults() -> None:
     """Two addresses are enough."""
     settings = load(Settings, GOOD)
-    assert (settings.writer_flush_ms, settings.partitions) == (250, 1)
+    assert (settings.writer_flush_ms, settings.partitions) == (200, 1)
 
 
 def test_all_problems_at_once() -> None:
