@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.servers.host import explain_os_errors
+from cli.servers.host import explain_os_errors, sync, sync_tree
 from libs.common.errors import ServerError
 
 __all__ = ["PostgresPrograms", "nats_program", "postgres_programs", "postgres_programs_in"]
@@ -125,7 +125,10 @@ def _copy_postgres(package: Path, install: Path, target: Path) -> None:
 
 @contextmanager
 def _staged(target: Path) -> Iterator[Path]:
-    """Yield a path beside `target` that becomes `target` at the end: a copy is whole or absent."""
+    """Yield a path beside `target` that becomes `target` at the end: a copy is whole or absent.
+
+    After a power cut, too: its name must not reach the disk before what it names.
+    """
     target.parent.mkdir(exist_ok=True)
     target.parent.chmod(0o755)
     staged = target.with_name(f".{target.name}.{os.getpid()}")
@@ -133,7 +136,9 @@ def _staged(target: Path) -> Iterator[Path]:
         yield staged
         if target.exists():  # somebody else was faster; theirs is as good
             return
+        sync_tree(staged)
         staged.rename(target)
+        sync(target.parent)
     finally:
         if staged.exists():
             shutil.rmtree(staged)

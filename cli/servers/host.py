@@ -33,6 +33,8 @@ __all__ = [
     "processes_named",
     "require_free_space",
     "server_account",
+    "sync",
+    "sync_tree",
     "write_private",
 ]
 
@@ -135,13 +137,30 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
+                if account is not None:
+                    os.fchown(file.fileno(), account.uid, account.gid)
                 os.fsync(file.fileno())
-            if account is not None:
-                os.chown(staged, account.uid, account.gid)
             staged.replace(path)
         except BaseException:
             staged.unlink(missing_ok=True)
             raise
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a directory, to the disk; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Bring a directory with all that is in it to the disk; raises OSError."""
+    for path in (*root.rglob("*"), root):
+        if not path.is_symlink():
+            sync(path)
 
 
 def require_free_space(path: Path, needed_bytes: int) -> None:

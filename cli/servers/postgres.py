@@ -149,6 +149,7 @@ class PostgresServer:
         self._run("initdb", "-D", staged, "--sync-only")
         with host.explain_os_errors(self._home):
             staged.rename(self._data)
+            host.sync(self._data.parent)
 
     def _check_version(self) -> None:
         found = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()
