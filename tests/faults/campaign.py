@@ -28,7 +28,7 @@ from tests.faults.rows import Row
 from tests.faults.scenes import PLAIN, Scene
 from tests.waiting import eventually_async
 
-__all__ = ["Baseline", "Run", "Trial", "baseline", "run"]
+__all__ = ["Baseline", "Run", "Trial", "baseline", "judge", "run", "strike"]
 
 BASELINE_SPEED = 600.0
 PLAYED_WITHIN_S = 1_200.0
@@ -116,10 +116,10 @@ async def run(
                 await rig.a_moment(random)
                 if await _broker_ms(rig) > expected.until_ms - _END_MARGIN_MS:
                     break
-                trial = await _trial(row, rig, random)
+                trial = await strike(row, rig, random)
                 trials.append(trial)
                 on_trial(trial)
-            violations += await _judge(rig, order, expected)
+            violations += await judge(rig, order, expected)
         except AssertionError as error:
             violations.append(str(error))
         if violations:
@@ -138,7 +138,8 @@ def _keep_evidence(rig: Rig, seed: int) -> None:
         shutil.copy(path, kept)
 
 
-async def _trial(row: Row, rig: Rig, random: Random) -> Trial:
+async def strike(row: Row, rig: Rig, random: Random) -> Trial:
+    """Inject one fault and wait for the way back; raises AssertionError when there is none."""
     try:
         since_ms = await row.strike(rig, random)
         return Trial(row.name, await rig.caught_up(since_ms) - since_ms)
@@ -146,11 +147,13 @@ async def _trial(row: Row, rig: Rig, random: Random) -> Trial:
         raise AssertionError(f"{row.name}: {error}") from error
 
 
-async def _judge(rig: Rig, rows: Sequence[Row], expected: Baseline) -> list[str]:
+async def judge(
+    rig: Rig, rows: Sequence[Row], expected: Baseline, settled_within_s: float = SETTLED_WITHIN_S
+) -> list[str]:
     """Compare when all has settled; what differs then will not settle any more."""
     until_ms = await _broker_ms(rig)
     await rig.until_broker(until_ms + _SETTLE_MS)
-    judge = oracle.same_day if any(row.misses_input for row in rows) else oracle.same_rows
+    compare = oracle.same_day if any(row.misses_input for row in rows) else oracle.same_rows
     found: list[str] = []
 
     async def all_well() -> bool:
@@ -158,11 +161,11 @@ async def _judge(rig: Rig, rows: Sequence[Row], expected: Baseline) -> list[str]
         book = await _book(rig)
         sent = await asyncio.to_thread(read_ledger, rig.ledger_file)
         live = list(rig.live.values())
-        found[:] = judge(book, expected.book, sent, live, until_ms)
+        found[:] = compare(book, expected.book, sent, live, until_ms)
         return not found
 
     try:
-        await eventually_async(all_well, SETTLED_WITHIN_S, "all rows are as they should be")
+        await eventually_async(all_well, settled_within_s, "all rows are as they should be")
     except AssertionError as error:
         found = found or [str(error)]
     return [*found, *rig.contradictions, *rig.bounds.violations()]

@@ -115,6 +115,7 @@ class Rig:
         self.twins: dict[str, Twin] = {}
         self.bounds = Bounds()
         self.counts: Counter[str] = Counter()
+        self.caught_up_within_s = CAUGHT_UP_WITHIN_S
         self._detours = detours
         self._clock = SystemClock()
         files = [part for path in recording for part in ("--csv", str(path))]
@@ -329,7 +330,7 @@ class Rig:
             committed = await self.watch.committed()
             return committed is not None and head.within(committed)
 
-        await eventually_async(all_in_rows, CAUGHT_UP_WITHIN_S, "caught up with the broker")
+        await eventually_async(all_in_rows, self.caught_up_within_s, "caught up with the broker")
         caught_up_ms = self.now_ms()
         self.bounds.see(self.state())
         for metric in QUEUES:
