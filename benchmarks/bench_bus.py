@@ -31,7 +31,8 @@ from tests.servers import Running, temporary_home
 
 SIZES_BYTES = (120, 5_000)
 READ_MESSAGES, READ_MESSAGES_SHORT = 20_000, 4_000
-PUBLISHED_MESSAGES, PUBLISHED_MESSAGES_SHORT = 3_000, 500
+PUBLISHED_MESSAGES, PUBLISHED_MESSAGES_SHORT = 1_000, 200  # in each round
+ROUNDS = 5
 FETCH_BATCH = 500
 IN_FLIGHT = 500
 WAIT_S = 30.0
@@ -130,6 +131,23 @@ async def publish_library(js: JetStreamContext, seq: int, count: int, size_bytes
     return await measure(count, work)
 
 
+async def publish_in_turn(
+    bus: NatsBus, js: JetStreamContext, count: int, size_bytes: int
+) -> tuple[Cost, Cost]:
+    """Return the best of some rounds of either; they alternate, because the disk has moods."""
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(await publish_fenced(bus, count, size_bytes))
+        last = await bus.last("INDICATORS", "indicators.0")
+        theirs.append(await publish_library(js, last.seq if last else 0, count, size_bytes))
+    return best(ours), best(theirs)
+
+
+def best(costs: list[Cost]) -> Cost:
+    """Return the least time of each kind."""
+    return Cost(min(cost.cpu_us for cost in costs), max(cost.rate for cost in costs))
+
+
 async def bench(url: str, short: bool) -> None:
     """Measure each size and report."""
     read_count = READ_MESSAGES_SHORT if short else READ_MESSAGES
@@ -143,9 +161,7 @@ async def bench(url: str, short: bool) -> None:
             theirs = await read_fetch(js, subject, read_count)
             report(f"bus_read_cpu_{size_bytes}b", "us/message", ours.cpu_us, theirs.cpu_us)
             report(f"bus_read_rate_{size_bytes}b", "messages/s", ours.rate, theirs.rate)
-            ours = await publish_fenced(bus, publish_count, size_bytes)
-            last = await bus.last("INDICATORS", "indicators.0")
-            theirs = await publish_library(js, last.seq if last else 0, publish_count, size_bytes)
+            ours, theirs = await publish_in_turn(bus, js, publish_count, size_bytes)
             report(f"bus_publish_cpu_{size_bytes}b", "us/message", ours.cpu_us, theirs.cpu_us)
             report(f"bus_publish_rate_{size_bytes}b", "messages/s", ours.rate, theirs.rate)
 

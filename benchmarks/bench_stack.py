@@ -114,9 +114,9 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="look for seconds, not minutes")
     short = parser.parse_args().short
     with temporary_home() as home:
-        measure_demo(home, watch_s=10 if short else 60)
+        measure_demo(home, watch_s=5 if short else 60)
     with temporary_home() as home:
-        measure_load(home, settle_s=30 if short else 90, watch_s=10 if short else 60)
+        measure_load(home, settle_s=15 if short else 90, watch_s=8 if short else 60)
 
 
 if __name__ == "__main__":
