@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -34,7 +35,7 @@ READY_TARGET_S = 5.0
 CORE_TARGET_MB, WHOLE_TARGET_MB = 250.0, 512.0
 LIVE_TARGET_MS, ROW_TARGET_MS = 25.0, 400.0
 LOAD_TICKERS = 250
-LOAD = {
+LOAD: dict[str, Any] = {  # as keywords, of which some are no text
     "KITE_SIM_LOAD_FRAMES_PER_S": "10",
     "KITE_SIM_LOAD_ITEMS": str(LOAD_TICKERS),
     "KITE_SIM_REQUESTS_PER_MINUTE": "0",
