@@ -50,7 +50,7 @@ async def _merge(request: web.Request) -> web.Response:
     plan = request.app[SIMULATION].faults
     before = msgspec.to_builtins(plan.current)
     # Counters of the past are spent; only what is named now strikes again.
-    return await _apply(request, {**before, "next": {}})
+    return await _apply(request, {**before, "next": {}, "skip": {}})
 
 
 async def _replace(request: web.Request) -> web.Response:

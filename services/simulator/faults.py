@@ -38,8 +38,8 @@ Seconds = Annotated[float, Meta(ge=0, le=1_000_000)]
 class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What goes wrong.
 
-    Kinds strike once per opportunity. `next`: the next so many opportunities are hit.
-    `every_s`: about once in that many virtual seconds.
+    Kinds strike once per opportunity. `next`: the next so many opportunities are hit, after `skip`
+    opportunities that are not. `every_s`: about once in that many virtual seconds.
 
     - `drop`: the TCP connection is reset without a word; `close`: it is closed politely.
     - `stall`: nothing is sent for `stall_s` wall seconds, then everything at once, with old stamps.
@@ -57,6 +57,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """
 
     next: dict[Kind, Count] = {}
+    skip: dict[Kind, Count] = {}
     every_s: dict[Kind, Annotated[float, Meta(gt=0)]] = {}
     stall_s: Seconds = 5.0
     late_ack_s: Seconds = 5.0
@@ -80,11 +81,15 @@ class FaultPlan:
         """Replace all faults."""
         self.current = faults
         self._left = dict(faults.next)
+        self._skipped = dict(faults.skip)
         self._windows: dict[Kind, int] = {}
 
     def strikes(self, kind: Kind, at_ms: int) -> bool:
         """Take one opportunity at a virtual instant; tell whether it is hit."""
         hit = self._left.get(kind, 0) > 0
+        if hit and self._skipped.get(kind, 0) > 0:
+            self._skipped[kind] -= 1
+            return False
         if hit:
             self._left[kind] -= 1
         elif kind in self.current.every_s:

@@ -56,6 +56,13 @@ def test_without_faults_everything_passes_untouched() -> None:
         assert wire.push(output) == [output]
 
 
+def test_skipped_opportunities_pass_before_the_next_are_hit() -> None:
+    """The second of three answers is swallowed."""
+    wire = Wire(next={"swallow_ack": 1}, skip={"swallow_ack": 1})
+    assert [wire.push(REPLY) for _ in range(3)] == [[REPLY], [], [REPLY]]
+    assert wire.plan.struck == {"swallow_ack": 1}
+
+
 def test_next_hits_the_next_opportunities_and_no_more() -> None:
     """Two swallowed answers, the third passes, and the plan counts them."""
     wire = Wire(next={"swallow_ack": 2})
