@@ -137,6 +137,9 @@ def _add_simulator(stack: Stack, speed: float | None, ports: Ports) -> None:
         "KITE_SIM_CALLBACKS": CALLBACK,
         "KITE_SIM_REFRESH_TOKEN_S": str(_FOREVER_S),
     }
+    if control_token := os.environ.get("KITE_SIM_CONTROL_TOKEN"):
+        # It opens the simulator's own endpoints, and is meant for nobody else.
+        environment["KITE_SIM_CONTROL_TOKEN"] = control_token
     if speed is not None:
         environment["KITE_SIM_SPEED"] = f"{speed:g}"
     if stack.market.csv:

@@ -46,6 +46,17 @@ def environment(planned: Stack, name: str) -> dict[str, str]:
     return {key: value for key, value in command.env.items() if key.startswith("KITE_")}
 
 
+def test_the_key_to_the_simulator_reaches_nobody_else(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faults on demand need it, and it is a secret of the caller's."""
+    monkeypatch.setenv("KITE_SIM_CONTROL_TOKEN", "the-key")
+    planned = stack(place)
+    told = [name for name in planned.programs if name not in ("nats", "postgres")]
+    knowing = [name for name in told if "the-key" in environment(planned, name).values()]
+    assert knowing == ["simulator"]
+
+
 def test_every_need_is_a_unit_or_a_milestone(place: Path) -> None:
     """Otherwise somebody would wait for ever."""
     planned = stack(place)
