@@ -201,11 +201,17 @@ class Account:
 
 
 class Connection:
-    """One socket of the streamer, from login to its end; never used again after an error."""
+    """One socket of the streamer, from login to its end; never used again after an error.
 
-    def __init__(self, account: Account, clock: Clock, take: Take, answer_s_max: float) -> None:
+    Pings go out every `ping_s`; one that stays unanswered for half as long again ends the socket.
+    """
+
+    def __init__(
+        self, account: Account, clock: Clock, take: Take, *, answer_s_max: float, ping_s: float
+    ) -> None:
         self._account = account
         self._answer_s_max = answer_s_max
+        self._ping_s = ping_s
         self._tap = _Tap(clock, take)
         self._socket: WebSocketClientProtocol | None = None
         self._stream: StreamClient | None = None
@@ -226,8 +232,8 @@ class Connection:
         arguments = {
             "create_protocol": self._create_socket,
             "max_size": SOCKET_BYTES_MAX,
-            "ping_interval": 20,
-            "ping_timeout": 30,
+            "ping_interval": self._ping_s,
+            "ping_timeout": 1.5 * self._ping_s,
             "close_timeout": _CLOSE_S_MAX,
         }
         try:

@@ -122,7 +122,11 @@ class Session:
     async def _connect_once(self, cause: str) -> str:
         """Live through one connection and return why it ended."""
         connection = Connection(
-            self._account, self._clock, self._take, self._settings.ingest_answer_ms_max / 1000
+            self._account,
+            self._clock,
+            self._take,
+            answer_s_max=self._settings.ingest_answer_ms_max / 1000,
+            ping_s=self._settings.ingest_ping_ms / 1000,
         )
         try:
             await self._read(connection, cause)

@@ -38,6 +38,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     ingest_silence_ms: Milliseconds = 30_000
     ingest_frozen_ms: Milliseconds = 60_000
     ingest_answer_ms_max: Milliseconds = 15_000
+    ingest_ping_ms: Milliseconds = 20_000
 
     # -- price history --
     ingest_requests_per_minute_max: Positive = 110
