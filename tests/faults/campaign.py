@@ -151,7 +151,7 @@ async def judge(
     rig: Rig, rows: Sequence[Row], expected: Baseline, settled_within_s: float = SETTLED_WITHIN_S
 ) -> list[str]:
     """Compare when all has settled; what differs then will not settle any more."""
-    until_ms = await _broker_ms(rig)
+    until_ms = min(await _broker_ms(rig), expected.until_ms)
     await rig.until_broker(until_ms + _SETTLE_MS)
     compare = oracle.same_day if any(row.misses_input for row in rows) else oracle.same_rows
     found: list[str] = []

@@ -76,5 +76,5 @@ def _instead(url: str, port: int, taker: str) -> str:
 
 
 if __name__ == "__main__":
-    plan.Stack = _DetouredPlan  # type: ignore[misc]
+    plan.Stack = _DetouredPlan  # type: ignore[misc]  # what `build` makes is looked up there
     main()

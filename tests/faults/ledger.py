@@ -2,7 +2,8 @@
 
 The ledger has every data frame that a socket accepted. The rule applied to it is written once more,
 in other words than in the service under test: an item is laid over what the symbol had before, and
-a change of price, day volume or trade time is a tick at the trade time.
+a change of price, day volume or trade time is a tick at the trade time. A day volume that falls by
+itself is the daily reset, which is none.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ __all__ = ["Sent", "SentTick", "read_ledger"]
 
 
 class SentTick(msgspec.Struct, frozen=True):
-    """One tick on the wire; an `image` opens a connection and need not be a tick of its own."""
+    """One tick on the wire; an `image` opens a connection and need not be a tick of its own.
+
+    `volume` is what the day's volume has grown by, None if an image says nothing about that.
+    """
 
     price: float
     total_volume: int
     image: bool
+    volume: int | None = None
 
 
 Sent = dict[str, dict[int, SentTick]]
@@ -51,9 +56,18 @@ def _lay_over(item: dict[str, float], state: dict[str, float], sent: Sent) -> No
     news = {name: item[name] for name in _WATCHED if name in item}
     if not news:
         return
+    before = dict(state)
     state.update(news)
-    if len(state) == len(_WATCHED):
+    if len(state) == len(_WATCHED) and not _is_reset(before, state):
         ticks = sent.setdefault(str(item["key"]), {})
         traded_ms = int(state[_TRADED_MS])
         image = _IMAGE_MARK in item and (traded_ms not in ticks or ticks[traded_ms].image)
-        ticks[traded_ms] = SentTick(state[_PRICE], int(state[_VOLUME]), image)
+        volume = None
+        if _IMAGE_MARK not in item and _VOLUME in before:
+            volume = max(int(state[_VOLUME] - before[_VOLUME]), 0)
+        ticks[traded_ms] = SentTick(state[_PRICE], int(state[_VOLUME]), image, volume)
+
+
+def _is_reset(before: dict[str, float], state: dict[str, float]) -> bool:
+    fallen = state[_VOLUME] < before.get(_VOLUME, 0)
+    return fallen and all(before.get(name) == state[name] for name in (_PRICE, _TRADED_MS))

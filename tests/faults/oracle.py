@@ -8,6 +8,8 @@ broker time; equal tables have equal SHA-256. There are two degrees:
 - `same_day`: input was missed. Candles and signals end equal all the same, for the broker's history
   has the minutes; ticks cannot come back, so each one that is missing lies in a listed gap, no
   listed gap holds a stored tick, and nothing is stored that was not sent.
+
+In both, each tick's sma9 and vwap follow from the stored ticks, and its volume from the wire.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any, Protocol
 import msgspec
 
 from tests.faults.ledger import Sent, SentTick
+from tests.faults.tick_values import wrong_values
 from tests.faults.watch import LiveTick
 
 __all__ = ["TABLES", "Book", "Query", "Table", "read_book", "same_day", "same_rows"]
@@ -56,8 +59,8 @@ def _table(
     line = f"concat_ws('|', {', '.join(f'coalesce({c}::text, chr(45))' for c in columns.split())})"
     condition = f"WHERE {where}" if where else ""
     stamp = f"(extract(epoch from {known}) * 1000)::bigint"
-    sql = f"SELECT {stamp}, {line} FROM {name} {condition} ORDER BY {order}"  # noqa: S608 - names are ours
-    return Table(name, sql)
+    what = f"{stamp}, {line} FROM {name} {condition} ORDER BY {order}"
+    return Table(name, f"SELECT {what}")  # noqa: S608 - the names are ours
 
 
 _VALUES = "ticker timeframe timestamp open high low close volume sma9 vwap extras"
@@ -83,7 +86,7 @@ ESSENCE = (NEWEST_CANDLES, ACTIVE_SIGNALS)
 
 TICKS = """
     SELECT e.ticker, (extract(epoch from timestamp) * 1000)::bigint, e.price::float8,
-           e.total_volume, i.sma9::float8, i.vwap::float8
+           e.total_volume, i.sma9::float8, i.vwap::float8, e.volume
     FROM equity_data e FULL JOIN indicators i USING (ticker, timestamp)
     ORDER BY ticker, timestamp
 """
@@ -95,12 +98,16 @@ GAPS = """
 
 
 class Book(msgspec.Struct, frozen=True):
-    """The rows of a stack: lines by table name and degree, ticks by ticker, gaps."""
+    """The rows of a stack: lines by table name and degree, ticks by ticker, gaps.
+
+    `volumes` are the ticks' own volumes, in the order of `ticks`.
+    """
 
     lines: dict[str, list[tuple[int, str]]]
     ticks: dict[str, list[LiveTick]]
     gaps: list[tuple[str, int, int, str, str]]
     orphans: list[int]
+    volumes: dict[str, list[int]] = {}
 
     def digest(self, name: str, until_ms: int) -> str:
         """Return the SHA-256 of a table's rows that lie before an instant."""
@@ -121,16 +128,18 @@ async def read_book(query: Query) -> Book:
         for table in tables:
             lines[kind + table.name] = [(row[0], row[1]) for row in await query(table.sql)]
     ticks: dict[str, list[LiveTick]] = {}
+    volumes: dict[str, list[int]] = {}
     orphans = []
-    for ticker, ts_ms, price, total_volume, sma9, vwap in await query(TICKS):
+    for ticker, ts_ms, price, total_volume, sma9, vwap, volume in await query(TICKS):
         if price is None:
             orphans.append(ts_ms)
             continue
         ticks.setdefault(ticker, []).append(
             LiveTick(ticker, ts_ms, price, total_volume, sma9, vwap)
         )
+        volumes.setdefault(ticker, []).append(volume)
     gaps = [tuple(row) for row in await query(GAPS)]
-    return Book(lines, ticks, gaps, orphans)
+    return Book(lines, ticks, gaps, orphans, volumes)
 
 
 def same_rows(
@@ -208,6 +217,7 @@ def _never_lied(book: Book, sent: Sent, live: Iterable[LiveTick], until_ms: int)
         invented = [tick for tick in ticks if not _was_sent(tick, wire.get(tick.ts_ms))]
         if invented:
             found.append(f"{len(invented)} ticks of {ticker} were never sent: {_few(invented)}")
+    found += _wrong_figures(book, sent, until_ms)
     broken = [
         tick
         for tick in live
@@ -215,6 +225,25 @@ def _never_lied(book: Book, sent: Sent, live: Iterable[LiveTick], until_ms: int)
     ]
     if broken:
         found.append(f"{len(broken)} live ticks are not stored as they were said: {_few(broken)}")
+    return found
+
+
+def _wrong_figures(book: Book, sent: Sent, until_ms: int) -> list[str]:
+    """Hold each tick's volume against the wire, and its sma9 and vwap against the ticks."""
+    found = []
+    for ticker, volumes in book.volumes.items():
+        ticks, wire = book.ticks[ticker], sent.get(ticker, {})
+        wrong = [tick for tick in wrong_values(ticks, volumes) if tick.ts_ms < until_ms]
+        if wrong:
+            found.append(f"{len(wrong)} values of {ticker} do not follow: {_few(wrong)}")
+        grown = [
+            (tick.ts_ms, volume)
+            for tick, volume in zip(ticks, volumes, strict=True)
+            if (on_wire := wire.get(tick.ts_ms)) is not None
+            and on_wire.volume not in (None, volume)
+        ]
+        if grown:
+            found.append(f"{len(grown)} volumes of {ticker} are not the wire's: {_few(grown)}")
     return found
 
 

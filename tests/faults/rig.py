@@ -384,7 +384,7 @@ class Rig:
         url = self.process(service).metrics
         assert url is not None, f"{service} tells no metrics"
         async with httpx.AsyncClient(trust_env=False) as client:
-            text = (await client.get(f"{url}/metrics")).text
+            text = (await client.get(url)).raise_for_status().text
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         samples = (line.rpartition(" ") for line in text.splitlines())
         return sum(

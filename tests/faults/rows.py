@@ -14,6 +14,7 @@ from tests.faults.disk_faults import DISK_ROWS
 from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
 from tests.faults.row import Row
 from tests.faults.scenes import TWINS
+from tests.faults.wire_faults import WIRE_ROWS
 
 __all__ = ["ROWS", "Row"]
 
@@ -123,4 +124,4 @@ def _zombies() -> list[Row]:
     return rows
 
 
-ROWS: tuple[Row, ...] = (*_kills(), *_zombies(), *DISK_ROWS, *CONNECTION_ROWS)
+ROWS: tuple[Row, ...] = (*_kills(), *_zombies(), *DISK_ROWS, *CONNECTION_ROWS, *WIRE_ROWS)

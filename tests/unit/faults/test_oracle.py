@@ -120,3 +120,22 @@ class TestLies:
         assert any(
             "live" in line for line in same_rows(WHOLE, WHOLE, SENT, [tick(2_000, 9.0)], END_MS)
         )
+
+
+class TestFigures:
+    def test_a_volume_that_the_wire_did_not_say_is_found(self) -> None:
+        """The growth of the day's volume between two items, and nothing else."""
+        sent = {"QQQ": {1_000: SentTick(10.0, 1, False, 7)}}
+        told = msgspec.structs.replace(book(1_000), volumes={"QQQ": [7]})
+        assert not [line for line in same_day(told, told, sent, [], END_MS) if "volumes" in line]
+        wrong = msgspec.structs.replace(told, volumes={"QQQ": [8]})
+        assert any("not the wire's" in line for line in same_day(wrong, told, sent, [], END_MS))
+
+    def test_a_value_that_does_not_follow_is_found(self) -> None:
+        """The stored vwap is not that of the stored ticks."""
+        wrong = msgspec.structs.replace(
+            WHOLE,
+            ticks={"QQQ": [msgspec.structs.replace(tick(1_000), vwap=10.000001)]},
+            volumes={"QQQ": [1]},
+        )
+        assert any("do not follow" in line for line in same_day(wrong, WHOLE, SENT, [], END_MS))
