@@ -255,11 +255,11 @@ async def test_a_recorded_month_is_played_to_its_end(broker: Broker) -> None:
         assert stream.stamps == sorted(stream.stamps)
 
 
-@on_simulator(load_frames_per_s=250, load_items=160)
+@on_simulator(load_frames_per_s=250, load_items=80)
 async def test_a_slow_reader_gets_old_frames_but_all_of_them(broker: Broker) -> None:
     """While nobody reads, the simulator waits; then every frame comes, in order, with its stamp."""
     async with await broker.stream(max_queue=1) as stream:
-        await stream.raw.level_one_equity_subs([f"L{number}" for number in range(160)])
+        await stream.raw.level_one_equity_subs([f"L{number}" for number in range(80)])
         await eventually_async(lambda: broker.lag_ms() > 1_000, 30, "the socket is full")
         stamps: list[int] = []
         while not stamps or stamps[-1] - stamps[0] < 1_200:
