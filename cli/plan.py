@@ -35,7 +35,7 @@ from cli.programs import JobProgram, ServerProgram, ServiceProgram
 from cli.recording import CLOCK_FILE_NAME
 from cli.servers.credentials import Credentials, load_credentials
 from cli.servers.host import LOOPBACK
-from cli.servers.nats import NatsServer
+from cli.servers.nats import NatsServer, streams_directory
 from cli.servers.postgres import PostgresServer
 from cli.units import Unit
 from deploy.nats.policy import ADMIN, USERS
@@ -164,7 +164,11 @@ def _add_services(stack: Stack, ports: Ports) -> None:
         return {**on_bus("ingest")(), **_schwab(stack)}
 
     def writer() -> Environment:
-        return {**on_bus("writer")(), "KITE_PG_DSN": stack.postgres_dsn(OWNER)}
+        return {
+            **on_bus("writer")(),
+            "KITE_PG_DSN": stack.postgres_dsn(OWNER),
+            "KITE_WRITER_STREAM_FILES_DIR": str(streams_directory(stack.store.root)),
+        }
 
     _add_service(stack, ports, "ingest", ingest, needs=(STREAMS, LOGIN), stage=0)
     _add_service(stack, ports, "indicators", on_bus("indicators"), needs=(STREAMS,), stage=1)

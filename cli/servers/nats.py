@@ -15,11 +15,11 @@ from cli.servers import host
 from cli.servers.binaries import nats_program
 from cli.servers.credentials import Credentials, load_credentials
 from cli.servers.server import CLEAN_ENVIRONMENT, Command, explain_log, stop_process, wait_for
-from deploy.nats.config import ServerOptions, server_config
+from deploy.nats.config import ACCOUNT, ServerOptions, server_config
 from deploy.nats.policy import USERS, permissions
 from libs.common.errors import ServerError
 
-__all__ = ["NatsServer"]
+__all__ = ["NatsServer", "streams_directory"]
 
 MAX_FILE_STORE_BYTES = 8 << 30
 _FREE_SPACE_NEEDED_BYTES = 64 << 20
@@ -32,6 +32,11 @@ _CAUSES = (
     (r"no space left on device", "the disk is full: free some space"),
     (r"permission denied", "it may not write its directory: check who owns the data home"),
 )
+
+
+def streams_directory(home: Path) -> Path:
+    """Return where the server below a data home keeps the files of each stream."""
+    return home.absolute() / "nats" / "jetstream" / ACCOUNT / "streams"
 
 
 class NatsServer:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from pathlib import Path
 
 from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusError, StoreError
@@ -26,6 +27,7 @@ from libs.common.runner import Runtime
 from services.writer.alarm import Alarm
 from services.writer.comparison import Comparison
 from services.writer.core import Position
+from services.writer.file_comparison import FileComparison
 from services.writer.findings import Finding, Lane
 from services.writer.settings import Settings
 from services.writer.stored import StoredRows
@@ -49,6 +51,7 @@ class Reconciler:
         self._interval_s = runtime.settings.writer_reconcile_interval_s
         self._alarm = Alarm(runtime)
         self._comparisons: dict[Lane, Comparison] = {}
+        self._by_file: dict[str, FileComparison] = {}
         self._last_seqs: dict[tuple[str, int], int] = {}
 
     async def run(self) -> None:
@@ -95,7 +98,8 @@ class Reconciler:
                 *(
                     self._guarded(lane.round(stored, round_s + self._interval_s, bytes_per_s))
                     for lane in lanes
-                )
+                ),
+                *(self._guarded(files.round(bytes_per_s)) for files in self._files()),
             )
 
     def _comparison(self, lane: Lane) -> Comparison:
@@ -103,11 +107,24 @@ class Reconciler:
             self._comparisons[lane] = Comparison(self._runtime, self._bus, self._alarm, lane)
         return self._comparisons[lane]
 
+    def _files(self) -> list[FileComparison]:
+        """Return the comparisons of the files of streams that this instance reads first."""
+        settings = self._runtime.settings
+        if not settings.writer_stream_files_dir:
+            return []
+        for stream, partition in self._owned():
+            if partition == 0 and stream not in self._by_file:
+                self._by_file[stream] = FileComparison(
+                    self._bus, self._alarm, Path(settings.writer_stream_files_dir), stream,
+                    settings.partitions,
+                )  # fmt: skip
+        return [self._by_file[stream] for stream, partition in self._owned() if partition == 0]
+
     async def _guarded(self, work: Awaitable[None]) -> None:
         """Do a part of a round; whatever goes wrong in it is told and concerns nobody else."""
         try:
             await work
-        except (BusError, StoreError) as error:
+        except (BusError, StoreError, OSError) as error:
             self._alarm.given_up(error)
         except Exception as error:  # noqa: BLE001 - comparing must never stop the flow
             self._alarm.given_up(error, surprise=True)

@@ -25,7 +25,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     Every `writer_reconcile_interval_s` the streams are compared with the rows made of them, 0 turns
     that off. Below 15 the server would be kept from reading its disk again, and faults of the disk
     would be found late. The comparison reads at most `writer_reconcile_bytes_per_s_max` of frames
-    and takes one more connection to the database.
+    and takes one more connection to the database. `writer_stream_files_dir` is where the
+    nats-server keeps its streams, if that is on this machine: it holds new messages in memory, and
+    only who reads the newest file sees that it was damaged before the server starts again.
     """
 
     pg_dsn: str
@@ -37,6 +39,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     writer_report_s: Annotated[int, Meta(ge=1, le=3600)] = 15
     writer_reconcile_interval_s: Annotated[int, Meta(ge=0, le=3600)] = 20
     writer_reconcile_bytes_per_s_max: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
+    writer_stream_files_dir: str = ""
 
     def __post_init__(self) -> None:
         """Refuse an address that no driver can take, without repeating it: it holds a password."""

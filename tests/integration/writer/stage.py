@@ -209,19 +209,28 @@ class Feed:
         return market, indicators, [cross] if rng.random() < 0.5 else []
 
 
-async def make_streams(server: NatsServer, partitions: int) -> None:
+async def make_streams(
+    server: NatsServer, partitions: int, stream_bytes_max: int = topology.STREAM_BYTES_MAX
+) -> None:
     """Make streams and consumers as the init job does."""
     admin = await nats.connect(server.url("admin"), name="admin")
     try:
-        await topology.apply(admin, topology.plan(partitions, "demo"))
+        await topology.apply(
+            admin, topology.plan(partitions, "demo", stream_bytes_max=stream_bytes_max)
+        )
     finally:
         await admin.close()
 
 
 @asynccontextmanager
-async def feed(server: NatsServer, partitions: int = 1, seed: int = 1) -> AsyncIterator[Feed]:
+async def feed(
+    server: NatsServer,
+    partitions: int = 1,
+    seed: int = 1,
+    stream_bytes_max: int = topology.STREAM_BYTES_MAX,
+) -> AsyncIterator[Feed]:
     """Yield a feed into streams made for it."""
-    await make_streams(server, partitions)
+    await make_streams(server, partitions, stream_bytes_max)
     bus = await nats.connect(server.url("admin"), name="feed")
     try:
         yield Feed(bus, partitions, random.Random(seed))

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.servers.nats import NatsServer
+from cli.servers.nats import NatsServer, streams_directory
+from libs.common.errors import PositionError
+from libs.common.events import Bar
 from tests.databases import Database, connected
 from tests.integration.writer.stage import Feed, Writer, feed, wait_written
+from tests.servers import Running, temporary_home
 from tests.waiting import eventually_async
 from tests.writer_frames import TS_MS, tick
 
 DEADLINE_S = 30.0
-FAST = {"writer_reconcile_interval_s": 1, "writer_reconcile_bytes_per_s_max": 1 << 30}
+# MARKET begins a new file after a quarter of that.
+SMALL_STREAM_BYTES = 16 << 20
+FAST: dict[str, Any] = {
+    "writer_reconcile_interval_s": 1,
+    "writer_reconcile_bytes_per_s_max": 1 << 30,
+}
 
 
 @asynccontextmanager
@@ -165,3 +174,160 @@ def test_the_minute_that_is_still_open_is_compared(
             await stands(writer, {("rows", "MARKET", "0"): 1.0}, "the row is missed")
 
     asyncio.run(scenario())
+
+
+class Damage:
+    """A nats-server of this test's own, and its hand on MARKET's newest file."""
+
+    def __init__(self, home: Path, running: Running) -> None:
+        self.running = running
+        self.files = streams_directory(home)
+
+    @property
+    def newest(self) -> Path:
+        """The newest of MARKET's files."""
+        return max(self.files.glob("MARKET/msgs/*.blk"), key=lambda each: int(each.stem))
+
+    def flip(self, number: int, offset: int) -> Callable[[], None]:
+        """Flip one bit of record `number` (-1: the last); returns how to flip it back."""
+        path = self.newest
+        data = path.read_bytes()
+        begins = [0]
+        while begins[-1] < len(data):
+            length = int.from_bytes(data[begins[-1] : begins[-1] + 4], "little")
+            begins.append(begins[-1] + (length & 0x7FFFFFFF))
+        place = begins[:-1][number] + offset
+
+        def flip() -> None:
+            with path.open("r+b") as file:
+                file.seek(place)
+                (byte,) = file.read(1)
+                file.seek(place)
+                file.write(bytes([byte ^ 0x10]))
+
+        flip()
+        return flip
+
+
+@pytest.fixture
+def own_nats() -> Iterator[tuple[NatsServer, Damage]]:
+    """A nats-server whose files a test may damage."""
+    with temporary_home() as home:
+        server = NatsServer(home)
+        with Running(server, home / "nats.log") as running:
+            yield server, Damage(home, running)
+
+
+LENGTH, SEQUENCE, TIME, PAYLOAD = 0, 5, 15, 250
+
+
+@pytest.mark.parametrize("place", [LENGTH, SEQUENCE, TIME, PAYLOAD])
+def test_a_flipped_bit_in_the_newest_file_is_found_while_the_server_runs(
+    own_nats: tuple[NatsServer, Damage], migrated_database: Database, place: int
+) -> None:
+    """Although frames keep coming and the server itself gives out what it has in memory."""
+    server, damage = own_nats
+
+    async def scenario() -> None:
+        async with compared(
+            server, migrated_database, writer_stream_files_dir=str(damage.files)
+        ) as (source, writer):
+            flip_back = damage.flip(10, place)
+            while not mismatches(writer):
+                await source.send_some(1)
+            assert mismatches(writer) == {("file", "MARKET", "all"): 1.0}
+            assert writer.runtime.health.ready
+            flip_back()
+            await stands(writer, {}, "the bit is flipped back")
+
+    asyncio.run(scenario())
+
+
+def test_a_payload_damaged_before_anybody_looked_is_found(
+    own_nats: tuple[NatsServer, Damage], migrated_database: Database
+) -> None:
+    """What is new in the file is held against what the server gives out."""
+    server, damage = own_nats
+
+    async def scenario() -> None:
+        async with feed(server) as source:
+            await source.send_some(30)
+            damage.flip(10, PAYLOAD)
+            writer = Writer(
+                server.url("writer"), migrated_database.owner,
+                **FAST, writer_stream_files_dir=str(damage.files),
+            )  # fmt: skip
+            async with writer:
+                await stands(writer, {("file", "MARKET", "all"): 1.0}, "the damage is found")
+
+    asyncio.run(scenario())
+
+
+def test_a_quiet_server_s_damaged_message_is_missed(
+    own_nats: tuple[NatsServer, Damage], migrated_database: Database
+) -> None:
+    """Without its files: the server reads its disk again and passes over the message in silence."""
+    server, damage = own_nats
+
+    async def scenario() -> None:
+        async with feed(server) as source:
+            await source.send_some(30)
+            async with Writer(server.url("writer"), migrated_database.owner) as writer:
+                await wait_written(migrated_database.superuser, source, writer)
+            damage.running.stop()
+            damage.flip(10, PAYLOAD)  # a clean stop: the server trusts its files at the start
+            await asyncio.to_thread(damage.running.start)
+            async with Writer(server.url("writer"), migrated_database.owner, **FAST) as writer:
+                wanted = {("frames", "MARKET", "0"): 1.0, ("rows", "MARKET", "0"): 1.0}
+                await stands(writer, wanted, "the message and its rows are missed")
+                assert writer.runtime.health.ready
+
+    asyncio.run(scenario())
+
+
+def test_a_server_killed_on_a_damaged_file_comes_back_with_a_hole(
+    own_nats: tuple[NatsServer, Damage], migrated_database: Database
+) -> None:
+    """What the server gave up in the middle of a stream is found by counting."""
+    server, damage = own_nats
+
+    async def scenario() -> None:
+        async with (
+            feed(server, stream_bytes_max=SMALL_STREAM_BYTES) as source,
+            Writer(server.url("writer"), migrated_database.owner, **FAST) as writer,
+        ):
+            await source.send_some(20)
+            damage.flip(10, PAYLOAD)
+            first = damage.newest
+            filler = [Bar("T0", "1m", TS_MS, 1.0, 1.0, 1.0, 1.0, 1)] * 4000
+            while damage.newest == first:
+                await source.send("MARKET", 0, filler)
+            await wait_written(migrated_database.superuser, source, writer)
+            damage.running.kill()
+            await asyncio.to_thread(damage.running.start)
+            await eventually_async(
+                lambda: ("shape", "MARKET", "all") in mismatches(writer),
+                DEADLINE_S, "the hole is found",
+            )  # fmt: skip
+            assert not writer.task.done()
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_lost_its_end_stops_the_writer(
+    own_nats: tuple[NatsServer, Damage], migrated_database: Database
+) -> None:
+    """No comparison needed: a position behind the end of its stream is refused."""
+    server, damage = own_nats
+
+    async def scenario() -> None:
+        async with compared(server, migrated_database) as (_, writer):
+            damage.running.kill()
+            damage.flip(10, PAYLOAD)
+            await asyncio.to_thread(damage.running.start)
+            with pytest.raises(PositionError, match="lost its tail"):
+                await asyncio.wait_for(writer.task, DEADLINE_S)
+            writer.runtime.stop.set()
+
+    with pytest.raises(PositionError):
+        asyncio.run(scenario())
