@@ -1,9 +1,10 @@
 """Runs every benchmark, one after the other and each in a process of its own: `make bench`.
 
 `--short` takes seconds instead of minutes for each, and is what CI runs to see that they work.
-`--only NAME` runs `bench_NAME.py` alone; it can be repeated. Prints one JSON line per figure on
-standard output and, on a terminal, a table of them all in the end; the exit code is 1 when a
-benchmark failed. A missed target is no failure: it is a figure.
+`--only NAME` runs `bench_NAME.py` alone; it can be repeated. `--page` puts the figures into
+docs/benchmarks.md. Prints one JSON line per figure on standard output and, on a terminal, a table
+of them all in the end; the exit code is 1 when a benchmark failed. A missed target is no failure:
+it is a figure.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks import page
 from benchmarks.report import show
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +46,9 @@ def main() -> int:
         "--only", action="append", metavar="NAME", help="one of them; can be repeated",
         choices=[name.removeprefix("bench_") for name in names],
     )  # fmt: skip
+    parser.add_argument("--page", action="store_true", help="write docs/benchmarks.md as well")
     wanted = parser.parse_args()
+    where = page.machine()
     figures: list[dict[str, Any]] = []
     failed = []
     for name in names:
@@ -57,6 +61,8 @@ def main() -> int:
     console = Console(stderr=True)
     if console.is_terminal and figures:
         show(figures, console)
+    if wanted.page:
+        page.write(figures, where)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
