@@ -1,47 +1,18 @@
-"""Defects planted on purpose: a copy of this repository with a patch applied.
-
-A test that has never failed proves little. Each patch in `defects/` breaks one promise of the code,
-and the row that watches over this promise must then find something.
-"""
+"""A copy of this repository with a patch applied: where defects are planted on purpose."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.evidence import ROOT
 
-__all__ = ["DEFECTS", "Defect", "planted"]
-
-_PATCHES = Path(__file__).resolve().parent / "defects"
-
-
-@dataclass(frozen=True)
-class Defect:
-    """A patch, what it breaks, and the name of the row that must find out."""
-
-    name: str
-    what: str
-    row: str
-
-    @property
-    def patch(self) -> Path:
-        """The file that plants it."""
-        return _PATCHES / f"{self.name}.patch"
-
-
-DEFECTS = (
-    Defect(
-        "no-fsync",
-        "nats-server acknowledges what is not on the disk yet, as it does by default",
-        "power cut",
-    ),
-)
+__all__ = ["plant", "planted", "touched"]
 
 
 @contextmanager
@@ -55,16 +26,31 @@ def planted(patch: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="kite-planted-") as folder:
         _copy_tree(Path(folder))
-        command = ["git", "apply", "--whitespace=nowarn", str(patch)]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, f"{patch.name} does not fit the code: {done.stderr.strip()}"
+        plant(patch, Path(folder))
         yield Path(folder)
+
+
+def plant(patch: Path, folder: Path) -> None:
+    """Apply a patch to the files in `folder`; raises AssertionError when it does not fit them."""
+    done = subprocess.run(
+        ["git", "apply", "--whitespace=nowarn", str(patch)],
+        cwd=folder, capture_output=True, text=True,
+        # Not a repository, even if it lies within one.
+        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(folder.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{patch.name} does not fit the code: {done.stderr.strip()}"
+
+
+def touched(patch: Path) -> list[str]:
+    """Return the files that a patch changes, relative to the root."""
+    lines = patch.read_text(encoding="utf-8").splitlines()
+    return [line.removeprefix("--- a/") for line in lines if line.startswith("--- a/")]
 
 
 def _copy_tree(target: Path) -> None:
     """Copy what is in the working tree and not ignored, as it lies there."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "-co", "--exclude-standard"],
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True,
     ).stdout  # fmt: skip
     for name in listed.decode().split("\0"):
