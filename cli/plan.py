@@ -47,7 +47,7 @@ __all__ = ["Stack", "build"]
 STOP_DEADLINE_S = 5
 KILL_AFTER_S = 8.0
 _SERVERS_KILL_AFTER_S = 20.0
-_NATS_RECHECK_S = 5.0
+_NATS_RECHECK_S = 2.0
 
 # Decided here, whatever the environment says.
 _DECIDED = frozenset({"KITE_HOME", "KITE_PYTHON", "KITE_METRICS_PORT", "KITE_TICKERS"})

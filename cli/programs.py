@@ -18,7 +18,7 @@ import msgspec
 from cli.home import CHECKOUT
 from cli.ports import Ports
 from cli.servers.host import LOOPBACK
-from cli.servers.server import Command, LocalServer
+from cli.servers.server import Command, LocalServer, ServerFrozen
 from cli.units import Event, Hung, Ready, RestartAsked, Unready
 from libs.common.errors import ServerError
 
@@ -61,7 +61,9 @@ class ServerProgram:
     """A local server; it is ready once it answers as itself.
 
     With `recheck_s` it is asked again that often, and restarted when it gave no good answer for
-    half a minute: a nats-server that met a full disk stays frozen when there is room again.
+    half a minute, or at once when it says that nothing else helps: a nats-server that met a full
+    disk stays frozen when there is room again. While there is none, it is left as it is; what it
+    holds can be read, and it would not start again.
     """
 
     server: LocalServer
@@ -89,7 +91,9 @@ class ServerProgram:
                 await self.server.wait_ready(deadline_s=deadline_s)
             except ServerError as error:
                 report(Unready(self.name, str(error)))
-                if loop.time() - well_s >= _SERVER_SICK_S:
+                frozen = isinstance(error, ServerFrozen)
+                sick = frozen or loop.time() - well_s >= _SERVER_SICK_S
+                if sick and self._has_room():
                     report(RestartAsked(self.name, str(error)))
                     return
             else:
@@ -99,6 +103,13 @@ class ServerProgram:
                 return
             await asyncio.sleep(self.recheck_s)
             deadline_s = 0.0  # a single question: a server that is sick logs every one of them
+
+    def _has_room(self) -> bool:
+        try:
+            self.server.require_room()
+        except ServerError:
+            return False
+        return True
 
     def explain(self, log_tail: str) -> str | None:
         """Name the cause of an end."""

@@ -45,6 +45,7 @@ from cli.units import (
     Report,
     RestartAsked,
     Start,
+    State,
     StopAsked,
     Terminate,
 )
@@ -54,10 +55,10 @@ from libs.common.errors import SettingsError
 
 __all__ = ["up"]
 
-FREE_BYTES_MIN = 512 << 20
+TO_BEGIN_BYTES = 512 << 20
 LOW_BYTES = 128 << 20
 EVENTS_MAX = 4096  # a process reports at most twenty times a second, and all is handled at once
-_LOOK_EVERY_S = 5.0
+_LOOK_EVERY_S = 2.0
 _SHOW_EVERY_S = 0.1
 _IDLE_S = 1.0
 
@@ -87,13 +88,13 @@ def up(options: UpOptions) -> int:
 
 def _claim_store(home: Home, market: Market, options: UpOptions) -> Store:
     """Make the store ready for this market, after the leftovers of an earlier run have ended."""
-    require_free_space(home.root, FREE_BYTES_MIN)
     for name in stop_leftovers(home.run / "pids"):
         print(f"kite: stopped {name}, left running by an earlier start", file=sys.stderr)
     store = Store(home.root / market.store_name)
     if options.fresh:
         store.clear()
     found = store.identity()
+    require_free_space(home.root, LOW_BYTES if found else TO_BEGIN_BYTES)
     partitions = options.partitions or (found.partitions if found else 1)
     store.claim(StoreIdentity(market.source, partitions, market.csv_sha256))
     return store
@@ -159,6 +160,8 @@ class _Run:
 
     def _handle(self, event: Event) -> None:
         before = self._view.fingerprint()
+        if isinstance(event, Exited):
+            self._look_due_s = 0.0  # perhaps for want of room
         self._look_around()
         if isinstance(event, Noted):
             self._tell_once("warning", event.text)
@@ -186,13 +189,19 @@ class _Run:
             self._tell("info", line)
 
     def _watch_disk(self) -> None:
-        """Say once that the disk is nearly full, and once that there is room again."""
+        """Say once that the disk is nearly full, and once that there is room again.
+
+        Then whoever could not start for want of it need not wait any longer.
+        """
         free = shutil.disk_usage(self._home.root).free
         if free < LOW_BYTES and not self._disk_is_low:
             where = f"{size(free)} left on the disk of {self._home.root}"
             self._tell("error", f"only {where}: free some, nothing more can be stored soon")
         elif free >= LOW_BYTES and self._disk_is_low:
             self._tell("info", "there is room on the disk again")
+            for unit in self._stack.units:
+                if self._supervisor.state(unit.name) in (State.BACKOFF, State.REFUSED):
+                    self._events.put_nowait(RestartAsked(unit.name))
         self._disk_is_low = free < LOW_BYTES
 
     def _act(self, action: Action) -> None:

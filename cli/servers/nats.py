@@ -14,7 +14,14 @@ import psutil
 from cli.servers import host
 from cli.servers.binaries import nats_program
 from cli.servers.credentials import Credentials, load_credentials
-from cli.servers.server import CLEAN_ENVIRONMENT, Command, explain_log, stop_process, wait_for
+from cli.servers.server import (
+    CLEAN_ENVIRONMENT,
+    Command,
+    ServerFrozen,
+    explain_log,
+    stop_process,
+    wait_for,
+)
 from deploy.nats.config import ACCOUNT, ServerOptions, server_config
 from deploy.nats.policy import USERS, permissions
 from libs.common.errors import ServerError
@@ -26,6 +33,8 @@ _FREE_SPACE_NEEDED_BYTES = 64 << 20
 # The server counts its own heap only; with this the Go runtime collects before it grows further.
 _GO_HEAP_SOFT_LIMIT = "128MiB"
 _ANSWER_WAIT_S = 2.0
+# What the server's health says of a stream that it could not write, whatever happens to the disk.
+_WRITE_ERROR = "write error"
 
 _CAUSES = (
     (r"address already in use", "its port was taken by another program: stop that, or try again"),
@@ -101,7 +110,7 @@ class NatsServer:
     def prepare(self) -> None:
         """Make directories, passwords and configuration; see the package's docstring."""
         host.make_home(self._home, self._account)
-        host.require_free_space(self._home, _FREE_SPACE_NEEDED_BYTES)
+        self.require_room()
         self._program = nats_program(self._runtime, copy=self._account is not None)
         self._credentials = load_credentials(self._home, nats_users=USERS)
         for process in self._leftovers():
@@ -119,6 +128,10 @@ class NatsServer:
         text = server_config(options, permissions(self._partitions), self._credentials.nats)
         host.write_private(self._config_file, text, self._account)
 
+    def require_room(self) -> None:
+        """Raise ServerError when the disk has too little room for the server to start."""
+        host.require_free_space(self._home, _FREE_SPACE_NEEDED_BYTES)
+
     def command(self) -> Command:
         """Return what to spawn."""
         if self._program is None:
@@ -134,7 +147,10 @@ class NatsServer:
     async def wait_ready(
         self, *, deadline_s: float = 30.0, alive: Callable[[], bool] = lambda: True
     ) -> None:
-        """Return when streams are recovered and it is this server that answers."""
+        """Return when streams are recovered and it is this server that answers.
+
+        Raises ServerFrozen when a stream met a write error, after which it takes no more messages.
+        """
         await wait_for("nats-server", self._answers, deadline_s=deadline_s, alive=alive)
 
     async def _answers(self) -> bool:
@@ -144,7 +160,12 @@ class NatsServer:
                 variables = await self._monitor("/varz")
         except (OSError, TimeoutError, ValueError):
             return False
-        return healthy.get("status") == "ok" and variables.get("server_name") == self.server_name
+        if variables.get("server_name") != self.server_name:
+            return False
+        said = str(healthy.get("error", ""))
+        if _WRITE_ERROR in said:
+            raise ServerFrozen(self.explain(said) or said)
+        return healthy.get("status") == "ok"
 
     async def _monitor(self, path: str) -> dict[str, object]:
         """Ask the monitoring port one question; raises OSError or ValueError."""

@@ -41,7 +41,8 @@ from libs.common.errors import ServerError
 
 __all__ = ["PostgresServer"]
 
-_FREE_SPACE_NEEDED_BYTES = 256 << 20
+_TO_BEGIN_BYTES = 256 << 20
+_TO_GO_ON_BYTES = 64 << 20
 _ANSWER_WAIT_S = 5.0
 _ORPHANS_WAIT_S = 10.0
 _PROGRAM_WAIT_S = 120.0
@@ -123,7 +124,7 @@ class PostgresServer:
     def prepare(self) -> None:
         """Make the data directory (once), passwords and configuration; see the package."""
         host.make_home(self._home, self._account)
-        host.require_free_space(self._home, _FREE_SPACE_NEEDED_BYTES)
+        self.require_room()
         if self._programs is None:
             self._programs = postgres_programs(self._runtime, copy=self._account is not None)
         self._credentials = load_credentials(self._home, postgres_users=LOGIN_ROLES)
@@ -135,6 +136,11 @@ class PostgresServer:
             self._ensure_roles()
         else:
             self._create()
+
+    def require_room(self) -> None:
+        """Raise ServerError when the disk has too little room to make a database, or to go on."""
+        needed_bytes = _TO_GO_ON_BYTES if self._data.exists() else _TO_BEGIN_BYTES
+        host.require_free_space(self._home, needed_bytes)
 
     def _create(self) -> None:
         """Make the data directory whole, then let it appear."""

@@ -16,12 +16,24 @@ import psutil
 from cli.servers.host import Account
 from libs.common.errors import ServerError
 
-__all__ = ["CLEAN_ENVIRONMENT", "Command", "LocalServer", "explain_log", "stop_process", "wait_for"]
+__all__ = [
+    "CLEAN_ENVIRONMENT",
+    "Command",
+    "LocalServer",
+    "ServerFrozen",
+    "explain_log",
+    "stop_process",
+    "wait_for",
+]
 
 # Servers need none of our environment, and must not inherit the passwords in it.
 CLEAN_ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C", "PATH": os.defpath, "TZ": "UTC"}
 
 _POLL_S = 0.02
+
+
+class ServerFrozen(ServerError):
+    """A server says that it will not work any more until it is restarted."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +70,17 @@ class LocalServer(Protocol):
         """Return what to spawn; valid after `prepare`."""
         ...
 
+    def require_room(self) -> None:
+        """Raise ServerError when the disk has too little room for the server to start."""
+        ...
+
     async def wait_ready(
         self, *, deadline_s: float = 30.0, alive: Callable[[], bool] = lambda: True
     ) -> None:
-        """Return when the server answers; raises ServerError at the deadline or when it died."""
+        """Return when the server answers.
+
+        Raises ServerError at the deadline or when it died, ServerFrozen as soon as it says so.
+        """
         ...
 
     def stop_leftover(self, *, deadline_s: float = 10.0) -> bool:

@@ -15,7 +15,7 @@ import pytest
 from cli import programs
 from cli.ports import Ports
 from cli.programs import ServerProgram, ServiceProgram, ask
-from cli.servers.server import Command
+from cli.servers.server import Command, ServerFrozen
 from cli.units import Event, Hung, Ready, RestartAsked, Unready
 from libs.common.errors import ServerError
 from libs.common.telemetry import Health, Metrics, TelemetryServer
@@ -29,6 +29,8 @@ class FakeServer:
     """A server that is well or not."""
 
     well: bool = True
+    frozen: bool = False
+    room: bool = True
     asked: int = 0
     name: str = "fake"
 
@@ -38,10 +40,16 @@ class FakeServer:
     def command(self) -> Command:
         raise AssertionError("never spawned")
 
+    def require_room(self) -> None:
+        if not self.room:
+            raise ServerError("the disk is full")
+
     async def wait_ready(
         self, *, deadline_s: float = 30.0, alive: Callable[[], bool] = lambda: True
     ) -> None:
         self.asked += 1
+        if self.frozen:
+            raise ServerFrozen("a stream met a write error")
         if not self.well:
             raise ServerError("streams are frozen")
 
@@ -150,6 +158,25 @@ def test_a_server_that_stays_sick_is_restarted(monkeypatch: pytest.MonkeyPatch) 
         return watched.events
 
     assert Unready("fake", "streams are frozen") in asyncio.run(scenario())
+
+
+def test_a_frozen_server_is_restarted_as_soon_as_there_is_room() -> None:
+    """Nothing else helps it; on a full disk it would not come back, so it may keep what it has."""
+    server = FakeServer()
+
+    async def scenario() -> list[Event]:
+        watched = Watched()
+        async with watched.watching(ServerProgram(server, recheck_s=0.01)):
+            await watched.reported(Ready)
+            server.frozen, server.room = True, False
+            asked = server.asked
+            await eventually_async(lambda: server.asked > asked + 3, DEADLINE_S, "it is asked on")
+            before = list(watched.events)
+            server.room = True
+            assert await watched.reported(RestartAsked)
+        return before
+
+    assert not any(isinstance(event, RestartAsked) for event in asyncio.run(scenario()))
 
 
 def test_a_server_that_recovers_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 from cli.servers import host
 from cli.servers.nats import NatsServer
 from cli.servers.postgres import PostgresServer
-from cli.servers.server import LocalServer
+from cli.servers.server import LocalServer, ServerFrozen
 from libs.common.errors import ServerError
 from tests.databases import connected
 from tests.servers import Running, temporary_home
@@ -241,6 +241,37 @@ def test_a_disk_that_is_nearly_full_is_named(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ServerError, match="only 5 MiB left on the disk"):
         make(home).prepare()
+
+
+def test_a_database_goes_on_with_less_room_than_a_new_one_needs(
+    settled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash on a disk that is nearly full it must come back."""
+    usage = shutil.disk_usage(settled)._replace(free=100 << 20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    PostgresServer(settled).prepare()
+
+
+def test_a_stream_that_met_a_write_error_is_told_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a server takes no more messages until it is restarted, however long one waits."""
+    server = NatsServer(home)
+    server.prepare()
+    answers: dict[str, dict[str, object]] = {
+        "/varz": {"server_name": server.server_name},
+        "/healthz": {
+            "status": "unavailable",
+            "error": "JetStream stream 'KITE > X' write error: no space left on device",
+        },
+    }
+
+    async def monitor(_: NatsServer, path: str) -> dict[str, object]:
+        return answers[path]
+
+    monkeypatch.setattr(NatsServer, "_monitor", monitor)
+    with pytest.raises(ServerFrozen, match="the disk is full"):
+        asyncio.run(server.wait_ready(deadline_s=60))
 
 
 def test_a_full_disk_while_writing_is_named(home: Path) -> None:
