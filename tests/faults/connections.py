@@ -12,12 +12,16 @@ from random import Random
 from tests.faults.lines import COMMITTED, Line, stored_in
 from tests.faults.rig import Rig
 from tests.faults.row import Row
-from tests.faults.scenes import DETOURED
+from tests.faults.scenes import DETOURED, Scene
 from tests.waiting import eventually_async
 
 __all__ = ["CONNECTION_ROWS"]
 
 STRUCK_WITHIN_S = 30.0
+# The writer gives up a silent connection ten seconds after its statements' own limit.
+IMPATIENT_WRITER = Scene(
+    "impatient writer", detoured=True, settings={"KITE_WRITER_STATEMENT_TIMEOUT_S": "3"}
+)
 
 _PUBLISHES = {
     "ingest": ("MARKET",),
@@ -54,6 +58,8 @@ def _rows() -> list[Row]:
     rows = [
         Row("ambiguous commit", "Postgres has committed, and the connection breaks before the "
             "writer hears it", partial(_commit, "cut"), DETOURED),
+        Row("half-open commit", "Postgres has committed, and from then on the writer's connection "
+            "stands in silence", partial(_commit, "silence"), IMPATIENT_WRITER),
     ]  # fmt: skip
     for service in _PUBLISHES:
         rows += [

@@ -60,7 +60,7 @@ def _table(
     condition = f"WHERE {where}" if where else ""
     stamp = f"(extract(epoch from {known}) * 1000)::bigint"
     what = f"{stamp}, {line} FROM {name} {condition} ORDER BY {order}"
-    return Table(name, f"SELECT {what}")  # noqa: S608 - the names are ours
+    return Table(name, f"SELECT {what}")
 
 
 _VALUES = "ticker timeframe timestamp open high low close volume sma9 vwap extras"

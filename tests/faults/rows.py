@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
+from tests.faults.absences import ABSENCE_ROWS
 from tests.faults.connections import CONNECTION_ROWS
 from tests.faults.disk_faults import DISK_ROWS
 from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
@@ -124,4 +125,11 @@ def _zombies() -> list[Row]:
     return rows
 
 
-ROWS: tuple[Row, ...] = (*_kills(), *_zombies(), *DISK_ROWS, *CONNECTION_ROWS, *WIRE_ROWS)
+ROWS: tuple[Row, ...] = (
+    *_kills(),
+    *_zombies(),
+    *DISK_ROWS,
+    *CONNECTION_ROWS,
+    *ABSENCE_ROWS,
+    *WIRE_ROWS,
+)
