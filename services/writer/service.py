@@ -207,8 +207,6 @@ class Lane:
                 await self._own()
             except (BusError, StoreError) as error:
                 kind = type(error).__name__
-                if isinstance(error, StoreFenced):
-                    self._reporter.fenced()
                 self._reporter.failed(kind)
                 self._runtime.health.require(self._condition, f"{kind}: {error}")
                 self._runtime.log.warning(
@@ -312,7 +310,12 @@ class Lane:
     async def _commit(self, batch: Batch) -> None:
         now_s = asyncio.get_running_loop().time
         began_s = now_s()
-        await self._store.commit(batch)
+        try:
+            await self._store.commit(batch)
+        except StoreFenced:
+            # Counted here, because nobody may be waiting: a zombie's lease is mostly over by now.
+            self._reporter.fenced()
+            raise
         self._reporter.committed(batch, now_s() - began_s)
         if self._reporter.unheard:  # whoever looks right after the start wants to see something
             await _report(self._runtime, self._store, self._reporter, status="running")

@@ -19,6 +19,13 @@ from tests.writer_frames import tick
 ENDS_WITHIN_S = 10.0
 
 
+async def _waits(database: Database) -> bool:
+    """Whether somebody waits for a lock in the database."""
+    async with connected(database.superuser) as connection:
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return bool(await connection.fetchval(waiting))
+
+
 class TestLeases:
     """A lease can be lost at any time; the position cannot."""
 
@@ -40,6 +47,33 @@ class TestLeases:
                         server.rewind(stream, "writer-0", 1)
                 await wait_written(migrated_database.superuser, source, writer)
                 assert await read_rows(migrated_database.superuser) == source.expected.rows()
+
+        asyncio.run(scenario())
+
+    def test_a_refused_batch_counts_after_the_lease(self, migrated_database: Database) -> None:
+        """Of a batch that another writer was faster with, the metric tells without a lease, too."""
+
+        async def scenario() -> None:
+            async with (
+                memory_feed() as (source, server),
+                Writer("", migrated_database.owner, memory=server) as writer,
+            ):
+                await source.send_some(1)
+                await wait_written(migrated_database.superuser, source, writer)
+                lease = server.consumer("MARKET", "writer-0").pinned
+                assert lease is not None
+                async with connected(migrated_database.superuser) as other, other.transaction():
+                    await other.execute(
+                        "UPDATE stream_positions SET seq = seq + 1, frame_n = frame_n + 1 "
+                        "WHERE stream = 'MARKET'"
+                    )
+                    await source.send("MARKET", 0, [])
+                    await eventually_async(lambda: _waits(migrated_database), 10, "it commits")
+                    server.unpin("MARKET", "writer-0")
+                    await eventually_async(lambda: lease.failure, 10, "the lease is over")
+                await eventually_async(
+                    lambda: writer.metric("writer_fenced_total") == 1, 10, "it is counted"
+                )
 
         asyncio.run(scenario())
 
