@@ -4,6 +4,7 @@
     python -m tests.faults --short                            a slice for each change
     python -m tests.faults --rows "kill -9 writer" --trials 5 some rows only
     python -m tests.faults --replay SEED --rows …             one run again
+    python -m tests.faults --sensitivity                      every planted defect must be found
 
 Results are appended to `docs/faults.jsonl`, each with a digest of the code that was tested; the
 page counts those of the present code only, so a long campaign can be run in parts.
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tests.faults import report
+from tests.faults import hunts, report
 from tests.faults.campaign import Run, Trial, baseline, run
 from tests.faults.recording import write_recording
 from tests.faults.rows import ROWS, Row
@@ -30,7 +31,6 @@ from tests.servers import temporary_home
 
 __all__ = ["main"]
 
-TRIALS_PER_RUN_MAX = 24
 BASELINE_HOURS = 12.0
 SHORT_BASELINE_HOURS = 6.0
 SHORT_TRIALS = 1
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen is None:
         return 2
     usable = [row for row in chosen if _is_usable(row.scene)]
+    if options.sensitivity:
+        return 0 if asyncio.run(hunts.every(usable)) else 1
     runs = asyncio.run(_campaign(options, usable))
     if not options.short and options.replay is None:
         report.write(ROWS)
@@ -50,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for each in failed:
         _tell(each)
     Console().print(report.summary(runs))
-    return 1 if failed else 0
+    sharp = not options.short or asyncio.run(hunts.short(usable))
+    return 1 if failed or not sharp else 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -62,6 +65,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="only rows with these words")
     parser.add_argument("--short", action="store_true", help="the slice that runs on each change")
     parser.add_argument("--replay", type=int, metavar="SEED", help="one run with this seed")
+    parser.add_argument("--sensitivity", action="store_true", help="hunt the planted defects")
     return parser.parse_args(arguments)
 
 
@@ -125,13 +129,13 @@ def _next_batch(rows: Sequence[Row], left: Counter[str]) -> list[Row]:
     ]
     batch: list[Row] = []
     taken: Counter[str] = Counter()
-    while len(batch) < TRIALS_PER_RUN_MAX:
+    while len(batch) < first.scene.trials_max:
         more = [row for row in alike if left[row.name] > taken[row.name]]
         if not more:
             break
         batch += more
         taken.update(row.name for row in more)
-    return batch[:TRIALS_PER_RUN_MAX]
+    return batch[: first.scene.trials_max]
 
 
 def _progress() -> Progress:

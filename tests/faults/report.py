@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 from rich.table import Table
@@ -11,29 +11,41 @@ from rich.table import Table
 from tests.faults.campaign import Run
 from tests.faults.evidence import ROOT, code_digest
 from tests.faults.rows import Row
+from tests.faults.sensitivity import DEFECTS, Finding
 
-__all__ = ["keep", "summary", "write"]
+__all__ = ["keep", "keep_finding", "summary", "write"]
 
 RESULTS = ROOT / "docs" / "faults.jsonl"
 PAGE = ROOT / "docs" / "faults.md"
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """A run, and the code that it ran."""
+    """A run or the hunt for a planted defect, and the code that it was made with."""
 
     code: str
-    run: Run
+    run: Run | None = None
+    finding: Finding | None = None
 
 
 def keep(run: Run) -> None:
     """Append a run to the results."""
+    _append(Kept(code_digest(), run=run))
+
+
+def keep_finding(finding: Finding) -> None:
+    """Append the end of a hunt to the results."""
+    _append(Kept(code_digest(), finding=finding))
+
+
+def _append(kept: Kept) -> None:
     with RESULTS.open("ab") as file:
-        file.write(msgspec.json.encode(Kept(code_digest(), run)) + b"\n")
+        file.write(msgspec.json.encode(kept) + b"\n")
 
 
 def write(rows: Sequence[Row]) -> None:
     """Write the page from the results of the present code."""
-    kept = _kept()
+    everything = _kept()
+    kept = [each.run for each in everything if each.run is not None]
     lines = [_INTRODUCTION.format(code=code_digest(), runs=len(kept)), *_HEADER]
     lines += [_line(row, kept) for row in rows]
     worst: dict[str, int] = {}
@@ -42,6 +54,8 @@ def write(rows: Sequence[Row]) -> None:
             worst[name] = max(worst.get(name, 0), rss_bytes)
     lines += ["", "## Memory", "", "| process | largest resident set, MiB |", "|---|---|"]
     lines += [f"| {name} | {rss_bytes >> 20} |" for name, rss_bytes in sorted(worst.items())]
+    findings = {each.finding.defect: each.finding for each in everything if each.finding}
+    lines += _defects(findings)
     PAGE.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -56,12 +70,34 @@ def summary(runs: Sequence[Run]) -> Table:
     return table
 
 
-def _kept() -> list[Run]:
+def _kept() -> list[Kept]:
     if not RESULTS.exists():
         return []
     lines = RESULTS.read_bytes().splitlines()
     kept = [msgspec.json.decode(line, type=Kept) for line in lines]
-    return [each.run for each in kept if each.code == code_digest()]
+    return [each for each in kept if each.code == code_digest()]
+
+
+def _defects(findings: Mapping[str, Finding]) -> list[str]:
+    """Return the section on planted defects; one that was not hunted yet says so."""
+    lines = list(_DEFECTS_HEADER)
+    for defect in DEFECTS:
+        found = findings.get(defect.name)
+        if found is None:
+            trials, first = "", "not hunted yet"
+        else:
+            trials = str(found.trials)
+            first = found.first if found.found_out else f"**not found out** {found.first}"
+        lines.append(
+            f"| {defect.name} | {defect.what} | {defect.row} | {trials} | {_in_cell(first)} |"
+        )
+    return lines
+
+
+def _in_cell(text: str) -> str:
+    """Shorten a violation to what fits into a table, whose columns it must not break."""
+    short = text if len(text) <= _CELL_MAX else text[: _CELL_MAX - 1] + "…"
+    return short.replace("|", "\\|")
 
 
 def _line(row: Row, runs: Sequence[Run]) -> str:
@@ -86,6 +122,7 @@ def _quantile(values: Sequence[int], part: float) -> int:
     return values[max(0, math.ceil(part * len(values)) - 1)]
 
 
+_CELL_MAX = 160
 _INTRODUCTION = """\
 # Faults
 
@@ -106,4 +143,16 @@ partition.
 _HEADER = (
     "| row | what happens | trials | violations | bound | recovery p50 s | p99 s | max s |",
     "|---|---|---|---|---|---|---|---|",
+)
+_DEFECTS_HEADER = (
+    "",
+    "## Planted defects",
+    "",
+    "What a judge is worth shows when something is wrong. Each defect is a patch in",
+    "`tests/faults/defects`, applied to a copy of the code; its row must turn red, and for this",
+    "reason, while the same row finds nothing on the code as it is. All of them are hunted by",
+    "`make faults ARGS=--sensitivity`.",
+    "",
+    "| defect | what is wrong | row | trials until red | first violation |",
+    "|---|---|---|---|---|",
 )

@@ -15,6 +15,7 @@ from tests.faults.disk_faults import DISK_ROWS
 from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
 from tests.faults.row import Row
 from tests.faults.scenes import TWINS
+from tests.faults.spooled import SPOOL_ROWS
 from tests.faults.wire_faults import WIRE_ROWS
 
 __all__ = ["ROWS", "Row"]
@@ -131,5 +132,6 @@ ROWS: tuple[Row, ...] = (
     *DISK_ROWS,
     *CONNECTION_ROWS,
     *ABSENCE_ROWS,
+    *SPOOL_ROWS,
     *WIRE_ROWS,
 )
