@@ -1,7 +1,8 @@
 """`./kite health`: is the stack doing its work? Exit code 0 if so, else 1: for scripts, monitors.
 
 The database is reachable; in market hours, by the broker's clock, the newest tick is under a minute
-old and rows arrived lately; few records failed; every process runs. A closed market is healthy.
+old and rows arrived lately; few records failed; every process runs; streams and rows agree. A
+closed market is healthy.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from cli.control import current_state
 from cli.home import Home
 from cli.output import console, table
+from cli.programs import ask
 from cli.state import NotRunningError, StackState
 from libs.common.clock import SystemClock
 from libs.common.errors import SettingsError
@@ -28,6 +33,15 @@ _CONNECT_WAIT_S = 5.0
 # The writer reports every 15 s; before that nobody knows the broker's time.
 _FIRST_REPORT_S = 45.0
 _REPORTED = "select count(*) from streaming_metrics where timestamp > now() - interval '2 minutes'"
+_MISMATCHES = "kite_writer_reconcile_mismatches"
+_SWEPT = "kite_writer_reconcile_sweep_timestamp_seconds"
+_DIFFERS = {
+    "rows": "rows differ from the frames",
+    "frames": "frames are missing or cannot be read",
+    "order": "rows are not in order",
+    "shape": "the stream is not whole",
+    "file": "its newest file is damaged",
+}
 _HEALTH = "select * from get_streaming_health($1)"
 
 
@@ -68,6 +82,8 @@ def run(home: Home, *, as_json: bool) -> int:
     young = state is not None and _age_s(state) < _FIRST_REPORT_S
     found, details = asyncio.run(_ask(dsn, tickers, young))
     checks += found
+    if state is not None:
+        checks.append(asyncio.run(_reconciled(state)))
     healthy = all(check.ok is not False for check in checks)
     if as_json:
         answer = {"healthy": healthy, "checks": checks, "tickers": details}
@@ -145,6 +161,41 @@ def check_database(answers: list[TickerHealth], *, reported: bool, young: bool) 
         Check("rows", rows > 0, f"{rows:,} in the last 5 minutes"),
         _errors(answers),
     ]
+
+
+async def _reconciled(state: StackState) -> Check:
+    """Ask the writer what its comparison of streams and rows has found."""
+    writer = state.services.get("writer")
+    port = urlsplit(writer.metrics or "").port if writer is not None else None
+    if port is None:
+        return Check("reconciled", None, "the writer is not running")
+    try:
+        status, body = await ask(port, "/metrics")
+    except OSError as error:
+        return Check("reconciled", None, f"the writer does not answer: {error}")
+    if status != HTTPStatus.OK:
+        return Check("reconciled", None, f"the writer answers {status}")
+    return check_reconciled(body.decode(), SystemClock().now_ms() / 1000)
+
+
+def check_reconciled(metrics: str, now_s: float) -> Check:
+    """Judge the writer's metrics: whatever differs between streams and rows is a fault."""
+    differing: list[str] = []
+    swept_s: list[float] = []
+    for family in text_string_to_metric_families(metrics):
+        for name, labels, value, *_ in family.samples:
+            if name == _MISMATCHES and value:
+                what = _DIFFERS.get(labels["kind"], labels["kind"])
+                place = "" if labels["partition"] == "all" else f" partition {labels['partition']}"
+                differing.append(f"{labels['stream']}{place}: {what} ({value:.0f})")
+            elif name == _SWEPT:
+                swept_s.append(value)
+    if differing:
+        found = ", ".join(sorted(differing))
+        return Check("reconciled", False, f"{found}; ./kite logs writer names the places")
+    if not swept_s:
+        return Check("reconciled", None, "the first comparison of streams and rows is under way")
+    return Check("reconciled", True, f"streams and rows agreed {now_s - min(swept_s):.0f} s ago")
 
 
 def _errors(answers: list[TickerHealth]) -> Check:

@@ -48,10 +48,10 @@ class FileComparison:
             self._alarm.report(Finding("file", self._lane, what, facts), self._number)
         if differing:
             self._file.forget()
-        elif look.complete and not look.fault:
+        elif not look.fault:
+            if not look.complete:
+                return  # the pass goes on
             self._alarm.settle(self._lane, self._number)
-        else:
-            return
         self._number = self._alarm.next_number(self._lane)
 
     async def _differing(self, records: Sequence[Record], bytes_per_s: float) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cli.health import TickerHealth, check_database
+from cli.health import TickerHealth, check_database, check_reconciled
 
 GOOD = TickerHealth("QQQ", "healthy", 1.5, 250, 0.0, True)
 
@@ -58,3 +58,26 @@ def test_without_reports_nobody_knows_the_time() -> None:
     """Too early to tell just after the start, a failure later."""
     assert verdicts(GOOD, reported=False, young=True) == {"reports": None}
     assert verdicts(GOOD, reported=False) == {"reports": False}
+
+
+SWEPT = 'kite_writer_reconcile_sweep_timestamp_seconds{partition="0",stream="MARKET"} 1000.0\n'
+
+
+def test_agreeing_streams_and_rows_are_healthy() -> None:
+    """It says how long ago the last whole comparison was."""
+    check = check_reconciled(SWEPT, now_s=1012.0)
+    assert (check.ok, check.detail) == (True, "streams and rows agreed 12 s ago")
+
+
+def test_a_difference_is_a_fault_until_it_is_mended() -> None:
+    """It names stream, partition and kind; a gauge back at 0 is none."""
+    gauge = 'kite_writer_reconcile_mismatches{kind="rows",partition="0",stream="MARKET"}'
+    check = check_reconciled(f"{SWEPT}{gauge} 3.0\n", now_s=1012.0)
+    assert check.ok is False
+    assert "MARKET partition 0: rows differ from the frames (3)" in check.detail
+    assert check_reconciled(f"{SWEPT}{gauge} 0.0\n", now_s=1012.0).ok
+
+
+def test_before_the_first_comparison_nobody_can_say() -> None:
+    """Neither healthy nor a fault."""
+    assert check_reconciled("", now_s=0.0).ok is None
