@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from cli.recording import CLOCK_FILE_NAME
 from tests.faults.disks import LoopDisk
-from tests.faults.rig import Rig
+from tests.faults.rig import SERVERS, SERVICES, Rig
 from tests.faults.row import Row
-from tests.faults.scenes import POWER
+from tests.faults.scenes import POWER, SMALL_DISK
+from tests.waiting import eventually_async
 
 __all__ = ["DISK_ROWS"]
+
+LEFT_BYTES_MAX = 1 << 20
+FELT_WITHIN_S = 60.0
+MINUTES_MAX = 20
+_WELL = frozenset({"running", "starting"})
 
 
 def _disk(rig: Rig) -> LoopDisk:
@@ -39,7 +47,42 @@ async def _cut_power(rig: Rig, random: Random) -> int:
     return back_ms
 
 
+async def _fill(rig: Rig, random: Random) -> int:
+    """Leave no room, or hardly any, until ingest has to refuse what it hears; then give it back."""
+    await _without_room(rig, random, ())
+    return rig.now_ms()
+
+
+async def _fill_and_kill(rig: Rig, random: Random) -> int:
+    """Let a process die, too, while there is no room for it to start again."""
+    await _without_room(rig, random, random.sample((*SERVICES, *SERVERS), 1))
+    return rig.now_ms()
+
+
+async def _without_room(rig: Rig, random: Random, dying: Iterable[str]) -> None:
+    disk = _disk(rig)
+    await asyncio.to_thread(disk.fill, random.choice((0, random.randrange(LEFT_BYTES_MAX))))
+    try:
+        for name in dying:
+            rig.kill(name)
+        await eventually_async(partial(_is_felt, rig), FELT_WITHIN_S, "somebody feels the lack")
+        await rig.trading_goes_on(random.uniform(1, MINUTES_MAX))
+    finally:
+        await asyncio.to_thread(disk.free)
+
+
+def _is_felt(rig: Rig) -> bool:
+    """Whether a server or the writer says that it cannot work."""
+    state = rig.state()
+    entries = (*state.servers.values(), state.services["writer"])
+    return any(entry.state not in _WELL for entry in entries)
+
+
 DISK_ROWS = (
     Row("power cut", "the machine loses its power: what was not synced is gone, all start again",
         _cut_power, POWER, misses_input=True),
+    Row("disk full", "there is no room for anything for minutes of trading, then there is again",
+        _fill, SMALL_DISK, misses_input=True),
+    Row("disk full and a death", "while there is no room, a process dies, too",
+        _fill_and_kill, SMALL_DISK, misses_input=True),
 )  # fmt: skip

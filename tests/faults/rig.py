@@ -44,6 +44,7 @@ REACHED_WITHIN_S = 30.0
 _CONTROL_TOKEN = "faults"
 _TICKS_PER_BAR = 4
 _CURRENT_MS_MAX = 500
+_BROKER_TIME = "kite_sim_virtual_time_seconds"
 _STILL = "TtZX"  # how the kernel calls a thread that is stopped, traced, or has ended
 
 
@@ -361,6 +362,15 @@ class Rig:
     async def broker_well(self) -> None:
         """End all faults of the simulator."""
         await self._control("DELETE", None)
+
+    async def trading_goes_on(self, minutes: float, within_s: float = CAUGHT_UP_WITHIN_S) -> None:
+        """Wait until so many minutes have passed for the broker, whether anybody listens or not."""
+        begun_s = await self.metric("simulator", _BROKER_TIME)
+
+        async def passed() -> bool:
+            return await self.metric("simulator", _BROKER_TIME) - begun_s >= 60 * minutes
+
+        await eventually_async(passed, within_s, f"{minutes:.1f} minutes of trading")
 
     async def broker_struck(self) -> dict[str, int]:
         """Return how often each fault of the simulator has struck."""
