@@ -34,6 +34,7 @@ IMPATIENT = Scene(
 _REFUSALS = (401, 403, 429, 500, 502, 503)
 _TOKEN_REFUSALS = (400, 401, 403, 429, 500, 503)
 _ANSWERS_AT_LOGIN = 3  # to the login and to two subscriptions
+_LIVELY_TICKS = 300
 _RECONNECTS = "kite_ingest_reconnects_total"
 _NOTES = "kite_ingest_notes_total"
 _REJECTS = "kite_ingest_rejects_total"
@@ -172,13 +173,20 @@ async def _half_open(rig: Rig, random: Random) -> int:
     return rig.now_ms()
 
 
-async def _lasting(cause: str, rig: Rig, random: Random, **fault: object) -> int:
-    """Let a fault last until ingest has given up a connection because of it.
+async def _no_pongs(rig: Rig, random: Random) -> int:
+    """Leave pings unanswered until ingest has given up a connection or two because of it."""
+    given_up = await _Grown(rig, _RECONNECTS, cause="reconnect").begin()
+    await rig.broker_faults(no_pongs=True)
+    await given_up.by(random.randint(1, 2))
+    return rig.now_ms()
 
-    Not until it has given up a second one: on that, frozen data cannot be told from a quiet market.
-    """
-    given_up = await _Grown(rig, _RECONNECTS, cause=cause).begin()
-    await rig.broker_faults(**fault)
+
+async def _frozen(rig: Rig, random: Random) -> int:
+    """Stop data, not heartbeats, on a connection that has brought enough to tell it from quiet."""
+    ticks = await _Grown(rig, _EVENTS, kind="tick").begin()
+    await ticks.by(_LIVELY_TICKS)
+    given_up = await _Grown(rig, _RECONNECTS, cause="silence").begin()
+    await rig.broker_faults(freeze_data=True)
     await given_up.by(1)
     return rig.now_ms()
 
@@ -272,10 +280,8 @@ def _missing() -> tuple[Row, ...]:
                 _silent, IMPATIENT),
         missing("half-open", "the broker stops in its tracks, its sockets stand", _half_open,
                 IMPATIENT),
-        missing("no pongs", "data comes, pings stay unanswered",
-                partial(_lasting, "reconnect", no_pongs=True), IMPATIENT),
-        missing("frozen data", "heartbeats come, data does not",
-                partial(_lasting, "silence", freeze_data=True), IMPATIENT),
+        missing("no pongs", "data comes, pings stay unanswered", _no_pongs, IMPATIENT),
+        missing("frozen data", "heartbeats come, data does not", _frozen, IMPATIENT),
         missing("swallowed answer", "a request at login is carried out and not answered",
                 partial(_unanswered, "swallow_ack"), IMPATIENT),
         missing("late answer", "a request at login is answered late, or too late",
