@@ -87,12 +87,15 @@ class Line:
         """Stop listening and break what is left."""
         if self._server is not None:
             self._server.close()
-        for pair in tuple(self._pairs):
+        pairs = tuple(self._pairs)
+        for pair in pairs:
             pair.abort()
         for pump in tuple(self._pumps):
             pump.cancel()
         if self._pumps:
             await asyncio.wait(self._pumps)
+        ends = [writer.wait_closed() for pair in pairs for writer in (pair.client, pair.server)]
+        await asyncio.gather(*ends, return_exceptions=True)
 
     async def _on_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
