@@ -41,10 +41,14 @@ _HOUR_MS = 3_600_000
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """One fault that was injected; `recovery_ms` is None if the stack did not come back."""
+    """One fault that was injected; `recovery_ms` is None if the stack did not come back.
+
+    `counts` is what was seen to happen, such as stale writes that were fenced.
+    """
 
     row: str
     recovery_ms: int | None
+    counts: dict[str, int] = {}
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -140,9 +144,10 @@ def _keep_evidence(rig: Rig, seed: int) -> None:
 
 async def strike(row: Row, rig: Rig, random: Random) -> Trial:
     """Inject one fault and wait for the way back; raises AssertionError when there is none."""
+    rig.counts.clear()
     try:
         since_ms = await row.strike(rig, random)
-        return Trial(row.name, await rig.caught_up(since_ms) - since_ms)
+        return Trial(row.name, await rig.caught_up(since_ms) - since_ms, dict(rig.counts))
     except AssertionError as error:
         raise AssertionError(f"{row.name}: {error}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -103,8 +104,18 @@ def _in_cell(text: str) -> str:
 def _line(row: Row, runs: Sequence[Run]) -> str:
     trials, violations, *recovery = _figures(row.name, runs)
     bound = f"{3 / int(trials):.1%}" if int(trials) and violations == "0" else ""
-    cells = (row.name, row.what, trials, violations, bound, *recovery)
+    cells = (row.name, row.what, trials, violations, bound, *recovery, _seen(row.name, runs))
     return f"| {' | '.join(cells)} |"
+
+
+def _seen(name: str, runs: Iterable[Run]) -> str:
+    """Say what happened in all trials of a row together, such as `30 reached`."""
+    counts: Counter[str] = Counter()
+    for run in runs:
+        for trial in run.trials:
+            if trial.row == name:
+                counts.update(trial.counts)
+    return ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
 
 
 def _figures(name: str, runs: Iterable[Run]) -> tuple[str, ...]:
@@ -138,11 +149,12 @@ run. The bound is what no violation in n trials says with 95 % confidence about 
 
 *Recovery* is the time from the blow (for a stopped process or a sick surrounding: from its end)
 until a wire frame received since then, the newest there was, had all its rows committed in every
-partition.
+partition. *Seen* counts over all trials what had to happen for them to mean anything: failpoints
+reached, stale writes fenced.
 """
 _HEADER = (
-    "| row | what happens | trials | violations | bound | recovery p50 s | p99 s | max s |",
-    "|---|---|---|---|---|---|---|---|",
+    "| row | what happens | trials | violations | bound | recovery p50 s | p99 s | max s | seen |",
+    "|---|---|---|---|---|---|---|---|---|",
 )
 _DEFECTS_HEADER = (
     "",

@@ -7,12 +7,13 @@ The rig knows processes, files and sockets; it never reaches into a service. Wha
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -78,6 +79,13 @@ class Twin:
         assert self._popen is not None, "not started"
         self._popen.kill()
         self._popen.wait(UP_WITHIN_S)
+
+    def metrics(self) -> str | None:
+        """Return where it tells its metrics, which its log says as soon as it has started."""
+        for line in self._log.read_text().splitlines():
+            if "service.started" in line and (said := json.loads(line))["pid"] == self.pid:
+                return f"{said['metrics']}/metrics"
+        return None
 
     def poll(self) -> int | None:
         """Return its exit code, None while it runs."""
@@ -391,17 +399,33 @@ class Rig:
 
     async def metric(self, service: str, name: str, **labels: str) -> float:
         """Return a service's metric, summed over other labels; 0 when it was never touched."""
+        return await _sample(self._metrics_url(service), name, labels)
+
+    async def metric_of_all(self, service: str, name: str, **labels: str) -> list[float]:
+        """Return one metric of each instance of a service, the supervised one first."""
+        twins = [twin for twin in self.twins.values() if twin.service == service]
+        urls = [self._metrics_url(service), *[await self._url_of(twin) for twin in twins]]
+        return [await _sample(url, name, labels) for url in urls]
+
+    async def fenced(self, service: str) -> int:
+        """Return how many stale writes of all instances of a service were refused so far."""
+        if service == "writer":
+            counts = await self.metric_of_all(service, "kite_writer_fenced_total")
+        else:
+            publishes = "kite_bus_publishes_total"
+            counts = await self.metric_of_all(service, publishes, outcome="fenced")
+        return int(sum(counts))
+
+    async def _url_of(self, twin: Twin) -> str:
+        started = f"the twin of {twin.service} has started"
+        url: str | None = await eventually_async(lambda: twin.metrics(), UP_WITHIN_S, started)
+        assert url is not None
+        return url
+
+    def _metrics_url(self, service: str) -> str:
         url = self.process(service).metrics
         assert url is not None, f"{service} tells no metrics"
-        async with httpx.AsyncClient(trust_env=False) as client:
-            text = (await client.get(url)).raise_for_status().text
-        wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        samples = (line.rpartition(" ") for line in text.splitlines())
-        return sum(
-            float(value)
-            for key, _, value in samples
-            if key.partition("{")[0] == name and all(each in key for each in wanted)
-        )
+        return url
 
     def now_ms(self) -> int:
         """Return wall time, the clock by which services stamp what they receive."""
@@ -420,6 +444,19 @@ def _is_still(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return not psutil.pid_exists(pid)
     return all(stat.rpartition(")")[2].split()[0] in _STILL for stat in stats)
+
+
+async def _sample(url: str, name: str, labels: Mapping[str, str]) -> float:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await client.get(url)
+    answer.raise_for_status()
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    samples = (line.rpartition(" ") for line in answer.text.splitlines())
+    return sum(
+        float(value)
+        for key, _, value in samples
+        if key.partition("{")[0] == name and all(each in key for each in wanted)
+    )
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -11,11 +11,12 @@ from random import Random
 
 from tests.faults.absences import ABSENCE_ROWS
 from tests.faults.connections import CONNECTION_ROWS
+from tests.faults.deaths import DEATH_ROWS
 from tests.faults.disk_faults import DISK_ROWS
 from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
 from tests.faults.row import Row
-from tests.faults.scenes import TWINS
 from tests.faults.spooled import SPOOL_ROWS
+from tests.faults.twins import TWIN_ROWS
 from tests.faults.wire_faults import WIRE_ROWS
 
 __all__ = ["ROWS", "Row"]
@@ -64,36 +65,6 @@ async def _roll(names: tuple[str, ...], rig: Rig, random: Random) -> int:
     return struck_ms
 
 
-# -- zombies and twins -----------------------------------------------------------------------------
-
-
-async def _zombie(service: str, rig: Rig, random: Random) -> int:
-    """Freeze one of two until the other does all the work, let that go on, then wake the first."""
-    twin = rig.twin(service)
-    frozen = random.choice((twin.pid, rig.pid(service)))
-    rig.freeze(frozen)
-    try:
-        await rig.caught_up(rig.now_ms())
-        await rig.a_moment(random)
-    finally:
-        rig.thaw(frozen)
-    return rig.now_ms()
-
-
-async def _kill_one_of_two(service: str, rig: Rig, random: Random) -> int:
-    twin = rig.twin(service)
-    struck_ms = rig.now_ms()
-    if random.random() < 0.5:
-        twin.kill()
-        await rig.caught_up(struck_ms)
-        twin.start()
-    else:
-        pid = rig.kill(service)
-        await rig.caught_up(struck_ms)
-        await rig.replaced(service, pid)
-    return struck_ms
-
-
 def _kills() -> list[Row]:
     rows = [
         Row(f"kill -9 {name}", f"{name} dies at a random instant", partial(_kill, name),
@@ -113,22 +84,10 @@ def _kills() -> list[Row]:
     ]  # fmt: skip
 
 
-def _zombies() -> list[Row]:
-    rows = []
-    for service in CORE:
-        rows += [
-            Row(f"zombie {service}",
-                f"{service} is stopped until its twin has taken over, and then goes on",
-                partial(_zombie, service), TWINS),
-            Row(f"one of two: {service}", f"one of two instances of {service} dies",
-                partial(_kill_one_of_two, service), TWINS),
-        ]  # fmt: skip
-    return rows
-
-
 ROWS: tuple[Row, ...] = (
     *_kills(),
-    *_zombies(),
+    *DEATH_ROWS,
+    *TWIN_ROWS,
     *DISK_ROWS,
     *CONNECTION_ROWS,
     *ABSENCE_ROWS,
