@@ -23,6 +23,7 @@ __all__ = ["ABSENCE_ROWS"]
 
 FELT_WITHIN_S = 60.0
 _SPOOL_BYTES = "kite_ingest_spool_bytes"
+_BROKER_MS = "kite_ingest_broker_time_ms"
 _REFUSED = "kite_ingest_refused_events_total"
 SMALL_SPOOL = Scene("small spool", settings={"KITE_INGEST_SPOOL_BYTES_MAX": str(FRAME_BYTES_MAX)})
 
@@ -50,10 +51,12 @@ async def _grown(rig: Rig, name: str, least: int) -> None:
 
 async def _nats_away(rig: Rig, random: Random) -> int:
     """Let ingest's spool grow to a random size, then let NATS come back."""
-    spooled_bytes = random.randint(1, 48 << 10)
+    before_ms = await rig.metric("ingest", _BROKER_MS)
     with _frozen("nats", rig):
-        await _grown(rig, _SPOOL_BYTES, spooled_bytes)
-    rig.counts["spooled bytes"] += spooled_bytes
+        await _grown(rig, _SPOOL_BYTES, random.randint(1, 48 << 10))
+        rig.counts["spooled bytes"] += int(await rig.metric("ingest", _SPOOL_BYTES))
+        away_ms = await rig.metric("ingest", _BROKER_MS) - before_ms
+    rig.counts["market minutes"] += int(away_ms / 60_000)
     return rig.now_ms()
 
 

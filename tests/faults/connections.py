@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
-from tests.faults.lines import COMMITTED, Line, stored_in
+from tests.faults.lines import COMMITTED, Blow, Line, stored_in
 from tests.faults.rig import Rig
 from tests.faults.row import Row
 from tests.faults.scenes import DETOURED, Scene
@@ -30,18 +30,19 @@ _PUBLISHES = {
 }
 
 
-async def _withhold(line: Line, answer: bytes, blow: str, rig: Rig) -> int:
+async def _withhold(line: Line, answer: bytes, blow: Blow, rig: Rig) -> int:
     """Wait until one answer was withheld; the way back begins there."""
-    ambush = line.ambush(answer, "cut" if blow == "cut" else "silence")
+    ambush = line.ambush(answer, blow)
     await eventually_async(lambda: ambush.struck, STRUCK_WITHIN_S, f"the server said {answer!r}")
+    rig.counts["withheld"] += ambush.struck
     return rig.now_ms()
 
 
-async def _commit(blow: str, rig: Rig, random: Random) -> int:
+async def _commit(blow: Blow, rig: Rig, random: Random) -> int:
     return await _withhold(rig.detours.postgres, COMMITTED, blow, rig)
 
 
-async def _publish(service: str, blow: str, rig: Rig, random: Random) -> int:
+async def _publish(service: str, blow: Blow, rig: Rig, random: Random) -> int:
     stream = random.choice(_PUBLISHES[service])
     return await _withhold(rig.detours.nats[service], stored_in(stream), blow, rig)
 
@@ -51,6 +52,7 @@ async def _silence(service: str, rig: Rig, random: Random) -> int:
     to_server, to_client = random.choice(((True, False), (False, True), (True, True)))
     struck = rig.detours.nats[service].silence(to_server=to_server, to_client=to_client)
     assert struck, f"{service} has no connection to NATS"
+    rig.counts["silenced"] += struck
     return rig.now_ms()
 
 

@@ -51,6 +51,7 @@ async def _strike(rig: Rig, kind: str, times: int = 1, skip: int = 0, **more: ob
     before = (await rig.broker_struck()).get(kind, 0)
     await rig.broker_faults(next={kind: times}, skip={kind: skip}, **more)
     await _struck(rig, kind, before + times)
+    rig.counts[kind] += times
 
 
 async def _struck(rig: Rig, kind: str, times: int) -> None:
@@ -58,7 +59,6 @@ async def _struck(rig: Rig, kind: str, times: int) -> None:
         return (await rig.broker_struck()).get(kind, 0) >= times
 
     await eventually_async(done, STRUCK_WITHIN_S, f"the broker has struck with {kind}")
-    rig.counts[kind] += 1
 
 
 class _Grown:
@@ -200,6 +200,7 @@ async def _unanswered(kind: str, rig: Rig, random: Random) -> int:
         late_ack_s=random.uniform(0.1, 2.0),
     )
     await _struck(rig, kind, before + 1)
+    rig.counts[kind] += 1
     return rig.now_ms()
 
 
