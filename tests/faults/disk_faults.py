@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from random import Random
 
 from cli.recording import CLOCK_FILE_NAME
-from tests.faults.disks import LoopDisk
-from tests.faults.rig import SERVERS, SERVICES, Rig
+from tests.faults.disks import MIB, LoopDisk
+from tests.faults.rig import SERVERS, SERVICES, UP_WITHIN_S, Rig
 from tests.faults.row import Row
 from tests.faults.scenes import POWER, SMALL_DISK
 from tests.waiting import eventually_async
 
 __all__ = ["DISK_ROWS"]
 
+FIRST_START_BYTES = 150 * MIB
 LEFT_BYTES_MAX = 1 << 20
 FELT_WITHIN_S = 60.0
 MINUTES_MAX = 20
@@ -30,10 +31,31 @@ def _disk(rig: Rig) -> LoopDisk:
 
 async def _cut_power(rig: Rig, random: Random) -> int:
     """Let the machine lose its power, and start again on what was on the disk in that instant."""
+    await _lose_power(rig)
+    back_ms = rig.now_ms()
+    await rig.start()
+    return back_ms
+
+
+async def _cut_power_at_the_first_start(rig: Rig, random: Random) -> int:
+    """Cut it while the very first start makes everything: programs, passwords, stores, tables."""
     disk = _disk(rig)
-    store = rig.state().store
-    assert store is not None
-    clock = Path(store, CLOCK_FILE_NAME)
+    await rig.empty()
+    goal_bytes = disk.written_bytes + random.randrange(FIRST_START_BYTES)
+    starting = asyncio.create_task(rig.start())
+    await eventually_async(
+        lambda: starting.done() or disk.written_bytes >= goal_bytes, UP_WITHIN_S, "much is written"
+    )
+    await _lose_power(rig)
+    with suppress(AssertionError):  # it did not live to be ready
+        await starting
+    back_ms = rig.now_ms()
+    await rig.start()
+    return back_ms
+
+
+async def _lose_power(rig: Rig) -> None:
+    disk = _disk(rig)
     disk.leave_witness()
     await rig.hold_still()
     try:
@@ -41,10 +63,8 @@ async def _cut_power(rig: Rig, random: Random) -> int:
     finally:
         await rig.vanish()
     # The broker did not lose its power: its time is what it was, however little of it was synced.
-    await asyncio.to_thread(disk.swap, copy, keep=clock)
-    back_ms = rig.now_ms()
-    await rig.start()
-    return back_ms
+    clock = rig.home.root.glob(f"csv/*/{CLOCK_FILE_NAME}")
+    await asyncio.to_thread(disk.swap, copy, keep=list(clock))
 
 
 async def _fill(rig: Rig, random: Random) -> int:
@@ -81,6 +101,8 @@ def _is_felt(rig: Rig) -> bool:
 DISK_ROWS = (
     Row("power cut", "the machine loses its power: what was not synced is gone, all start again",
         _cut_power, POWER, misses_input=True),
+    Row("power cut at the first start", "the power goes while the store is being made",
+        _cut_power_at_the_first_start, POWER, misses_input=True),
     Row("disk full", "there is no room for anything for minutes of trading, then there is again",
         _fill, SMALL_DISK, misses_input=True),
     Row("disk full and a death", "while there is no room, a process dies, too",

@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ _BALLAST = "ballast"
 _WITNESS = "never-synced"
 # Which of the kernel's figures about a block device tell of a write that is done or on its way.
 _WRITES, _SECTORS_WRITTEN, _IN_FLIGHT = 4, 6, 8
+_SECTOR_BYTES = 512  # in those figures, whatever the device has
 _UNIT_BYTES = 4096
 
 
@@ -68,20 +69,27 @@ class LoopDisk(Disk):
         """Write a file and do not sync it: no power cut can let it survive."""
         (self.home / _WITNESS).write_bytes(b"x" * _UNIT_BYTES)
 
-    def swap(self, copy: Path, *, keep: Path) -> None:
+    def swap(self, copy: Path, *, keep: Iterable[Path]) -> None:
         """Put the copy in the place of the disk; nobody may be using it.
 
-        The file `keep` belongs to the outside world and stays as it is.
+        The files `keep` belong to the outside world and stay as they are.
         """
-        kept = keep.read_bytes()
+        kept = {path: path.read_bytes() for path in keep}
         self.unmount()
         copy.replace(self.image)
         self.mount()
-        keep.write_bytes(kept)
+        for path, content in kept.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         witness = self.home / _WITNESS
         survived = witness.exists() and witness.stat().st_size > 0
         assert not survived, "what was never synced is in the copy: this was no power cut"
         witness.unlink(missing_ok=True)
+
+    @property
+    def written_bytes(self) -> int:
+        """How much the kernel has written to the disk since it was mounted."""
+        return self._written()[_SECTORS_WRITTEN] * _SECTOR_BYTES
 
     def _written(self) -> dict[int, int]:
         """Return how much was written so far, and what is on its way."""

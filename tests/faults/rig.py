@@ -164,11 +164,12 @@ class Rig:
         if self._detours is not None:
             await self._detours.start()
             kind, settings = DetouredStack, {**settings, **self._detours.environment}
-        self._stack = kind(self.home.root, *self._options, repository=self.repository, **settings)
+        stack = kind(self.home.root, *self._options, repository=self.repository, **settings)
+        self._stack = stack
         try:
-            await asyncio.to_thread(self._stack.start)
+            await asyncio.to_thread(stack.start)
         except BaseException:
-            await asyncio.to_thread(self._stack.__exit__)
+            await asyncio.to_thread(stack.__exit__)
             raise
         self._watch = Watch(self.state, self.partitions, self.live, self.contradictions)
         await self._watch.start()
