@@ -122,7 +122,7 @@ DEFECTS = (
     Defect(
         "doubt-is-success",
         "a publish that nobody answered counts as stored",
-        "kill -9 nats", "", trials_max=4,
+        "kill -9 nats", "and the last one known is", trials_max=6,
     ),
     Defect(
         "no-fsync",
@@ -133,12 +133,12 @@ DEFECTS = (
     Defect(
         "sent-again-in-doubt",
         "ingest sends a frame again under its number without looking whether it was stored",
-        "ambiguous publish: ingest", _STOPS,
+        "ambiguous publish: ingest", _HOLE,
     ),
     Defect(
         "memory-dropped",
         "frames that wait in memory get lost when ingest turns to the spool",
-        "kill -9 nats", "",
+        "kill -9 nats", _HOLE,
     ),
     Defect(
         "spool-forgotten",
@@ -148,7 +148,7 @@ DEFECTS = (
     Defect(
         "torn-record-accepted",
         "a record of the spool is taken without its length and checksum being looked at",
-        "failpoint ingest.spool.append.torn", _STOPS,
+        "failpoint ingest.spool.append.torn", "does not decode: Input data was truncated",
     ),
     Defect(
         "ignored-gap",
@@ -169,5 +169,15 @@ DEFECTS = (
         "image-is-growth",
         "the day's volume in the first image of a connection counts as traded since",
         "kill -9 ingest", "are not the wire's",
+    ),
+    Defect(
+        "falling-volume",
+        "a day volume that begins anew counts as traded",
+        "wire: volume reset", "are not the wire's",
+    ),
+    Defect(
+        "letter-dropped",
+        "what cannot be parsed is passed over in silence",
+        "wire: malformed", "kite_ingest_dead_letters_total",
     ),
 )  # fmt: skip
