@@ -32,6 +32,7 @@ from msgspec import Struct
 from libs.common import failpoints
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch, StoreUnavailable
 from libs.common.events import Candle
+from libs.common.telemetry import get_logger
 from services.writer import upserts
 from services.writer.core import Batch, Lines, Position
 from services.writer.rows import CANDLE_COLUMNS, INDICATOR_COLUMNS, TICK_COLUMNS, candle_line
@@ -39,7 +40,9 @@ from services.writer.rows import CANDLE_COLUMNS, INDICATOR_COLUMNS, TICK_COLUMNS
 __all__ = ["PostgresStore", "Report", "Store"]
 
 _CONNECT_TIMEOUT_S = 10.0
-_LOCK_TIMEOUT_S = 10
+_COMMAND_MARGIN_S = 10
+# Nobody holds for long what another writer waits for, unless it was stopped in the middle.
+_LOCK_TIMEOUT_S = 2
 _PARTITIONS_CACHED_MAX = 4096
 _LINES_PER_BITE = 500
 
@@ -70,6 +73,15 @@ _PRUNE = """
     DELETE FROM public.streaming_metrics WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM public.streaming_metrics WHERE "timestamp" < to_timestamp($1 / 1000.0)
         ORDER BY "timestamp" LIMIT 100000 FOR UPDATE SKIP LOCKED))"""
+# Sessions of writers in a transaction whose own process has not said a word for a while. No
+# time-out covers them all: while COPY waits for its client, Postgres heeds none. Another writer
+# has the lease by now, and the fence decides should this one wake.
+_END_STALLED = """
+    SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()
+        AND application_name = current_setting('application_name') AND wait_event = 'ClientRead'
+        AND xact_start < clock_timestamp() - make_interval(secs => $1)
+        AND greatest(query_start, state_change) < clock_timestamp() - make_interval(secs => $1)"""
 _ENSURE_PARTITION = "SELECT public.kite_ensure_partition($1, $2)"
 
 
@@ -139,13 +151,13 @@ class PostgresStore:
             max_size=self._connections_max,
             timeout=_CONNECT_TIMEOUT_S,
             # The server's own limit comes first and says more; this one is for a silent network.
-            command_timeout=self._statement_timeout_s + _LOCK_TIMEOUT_S,
+            command_timeout=self._statement_timeout_s + _COMMAND_MARGIN_S,
             reset=_keep_session,
             server_settings={
                 "application_name": "kite-writer",
                 "statement_timeout": limit_ms,
                 "lock_timeout": str(_LOCK_TIMEOUT_S * 1000),
-                # A writer that was frozen in a transaction must not block its successor for ever.
+                # Not the only answer to a writer that was frozen, see `_END_STALLED`.
                 "idle_in_transaction_session_timeout": limit_ms,
                 "timezone": "UTC",
             },
@@ -181,6 +193,14 @@ class PostgresStore:
 
     async def commit(self, batch: Batch) -> None:
         """See Store."""
+        try:
+            await self._commit(batch)
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, asyncpg.LockNotAvailableError):
+                await self._end_stalled()
+            raise
+
+    async def _commit(self, batch: Batch) -> None:
         async with self._connection() as connection:
             await self._ensure_partitions(connection, batch)
             failpoints.reach("writer.transaction.before")
@@ -199,6 +219,11 @@ class PostgresStore:
                 failpoints.reach("writer.commit.before")
                 if failpoints.is_armed("writer.commit.sent"):
                     await _die_committing(connection)
+
+    async def _end_stalled(self) -> None:
+        async with self._connection() as connection:
+            ended = await connection.fetchval(_END_STALLED, float(_LOCK_TIMEOUT_S))
+        get_logger().warning("store.stalled_sessions_ended", sessions=ended)
 
     async def ping(self) -> None:
         """See Store."""
