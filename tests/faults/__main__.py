@@ -6,8 +6,9 @@
     python -m tests.faults --replay SEED --rows …             one run again
     python -m tests.faults --sensitivity                      every planted defect must be found
 
-Results are appended to `docs/faults.jsonl`, each with a digest of the code that was tested; the
-page counts those of the present code only, so a long campaign can be run in parts.
+Results are appended to `docs/faults.jsonl`, each with a digest of the code that was tested. The page
+counts those of the present code only, and so does `--trials`: a long campaign that was interrupted
+goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -38,6 +40,8 @@ SHORT_TRIALS = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; 0 if nothing was violated, 1 otherwise, 2 for wrong usage."""
+    # Like Ctrl-C: no process, no mounted disk and no detour may be left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = _options(arguments)
     chosen = _choose(options.rows)
     if chosen is None:
@@ -63,6 +67,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=10, help="of each process row (10)")
     parser.add_argument("--other-trials", type=int, default=3, help="of each other row (3)")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="only rows with these words")
+    parser.add_argument("--jobs", type=int, default=1, help="stacks side by side (1)")
     parser.add_argument("--short", action="store_true", help="the slice that runs on each change")
     parser.add_argument("--replay", type=int, metavar="SEED", help="one run with this seed")
     parser.add_argument("--sensitivity", action="store_true", help="hunt the planted defects")
@@ -88,42 +93,55 @@ def _is_usable(scene: Scene) -> bool:
 
 
 async def _campaign(options: argparse.Namespace, rows: Sequence[Row]) -> list[Run]:
-    """Run after run until every row has had its trials."""
-    left = Counter({row.name: _wanted(options, row) for row in rows})
+    """Run after run until every row has had its trials, `--jobs` of them side by side."""
+    left = _wanted(options, rows)
+    runs: list[Run] = []
+    if not left.total():
+        return runs
     with temporary_home() as folder, _progress() as progress:
         recording = write_recording(folder)
         bar = progress.add_task("a run without faults", total=left.total())
         hours = SHORT_BASELINE_HOURS if options.short else BASELINE_HOURS
         expected = await baseline(recording, hours)
-        runs: list[Run] = []
-        while left.total() > 0:
-            batch = _next_batch(rows, left)
-            seed = options.replay if options.replay is not None else secrets.randbelow(2**32)
-            progress.update(bar, description=f"{batch[0].scene.name}, seed {seed}")
 
-            def on_trial(trial: Trial) -> None:
-                progress.advance(bar)
+        def on_trial(trial: Trial) -> None:
+            progress.advance(bar)
 
-            found = await run(batch[0].scene, batch, seed, recording, expected, on_trial)
-            runs.append(found)
-            if not options.short and options.replay is None:
-                report.keep(found)
-            left.subtract(Counter(trial.row for trial in found.trials))
-            if options.replay is not None or (found.violations and not found.trials):
-                break
-        return runs
+        async def work() -> None:
+            while batch := _next_batch(rows, left):
+                seed = options.replay if options.replay is not None else secrets.randbelow(2**32)
+                progress.update(bar, description=f"{batch[0].scene.name}, seed {seed}")
+                left.subtract(row.name for row in batch)
+                found = await run(batch[0].scene, batch, seed, recording, expected, on_trial)
+                runs.append(found)
+                if not options.short and options.replay is None:
+                    report.keep(found)
+                if options.replay is not None:
+                    left.clear()
+                elif not found.violations:  # the recording ended before all were struck
+                    left.update(row.name for row in batch)
+                    left.subtract(trial.row for trial in found.trials)
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(options.jobs):
+                workers.create_task(work())
+    return runs
 
 
-def _wanted(options: argparse.Namespace, row: Row) -> int:
-    if options.short:
-        return SHORT_TRIALS
-    trials: int = options.trials if row.process else options.other_trials
-    return trials
+def _wanted(options: argparse.Namespace, rows: Sequence[Row]) -> Counter[str]:
+    """Return how many trials of each row are to be made, less those that the page counts already."""
+    if options.short or options.replay is not None:
+        return Counter({row.name: SHORT_TRIALS for row in rows})
+    made = report.trials()
+    wanted = {row.name: options.trials if row.process else options.other_trials for row in rows}
+    return Counter({name: max(0, number - made[name]) for name, number in wanted.items()})
 
 
 def _next_batch(rows: Sequence[Row], left: Counter[str]) -> list[Row]:
     """Take rows of one scene and one kind of judgement, in turns, so that no process dies often."""
     first = max(rows, key=lambda row: left[row.name])
+    if left[first.name] <= 0:
+        return []
     alike = [
         row for row in rows if row.scene == first.scene and row.misses_input == first.misses_input
     ]

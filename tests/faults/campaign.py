@@ -120,9 +120,12 @@ async def run(
                 await rig.a_moment(random)
                 if await _broker_ms(rig) > expected.until_ms - _END_MARGIN_MS:
                     break
-                trial = await strike(row, rig, random)
-                trials.append(trial)
-                on_trial(trial)
+                try:
+                    trials.append(await strike(row, rig, random))
+                except AssertionError:
+                    trials.append(Trial(row.name, None))
+                    raise
+                on_trial(trials[-1])
             violations += await judge(rig, order, expected)
         except AssertionError as error:
             violations.append(str(error))
@@ -137,7 +140,8 @@ def _keep_evidence(rig: Rig, seed: int) -> None:
     kept = EVIDENCE / str(seed)
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
-    shutil.copytree(rig.home.logs, kept / "logs", dirs_exist_ok=True)
+    if rig.home.logs.exists():  # its disk may be what failed
+        shutil.copytree(rig.home.logs, kept / "logs", dirs_exist_ok=True)
     for path in rig.outside.iterdir():
         shutil.copy(path, kept)
 

@@ -101,6 +101,7 @@ class LoopDisk(Disk):
 
     def fill(self, leave_bytes: int = 0) -> None:
         """Take all room but so much of it."""
+        self.free()
         free_bytes = self.free_bytes - leave_bytes
         with (self.home / _BALLAST).open("wb") as ballast:
             for unit_bytes in (MIB, _UNIT_BYTES):
