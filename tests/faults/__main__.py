@@ -6,9 +6,9 @@
     python -m tests.faults --replay SEED --rows …             one run again
     python -m tests.faults --sensitivity                      every planted defect must be found
 
-Results are appended to `docs/faults.jsonl`, each with a digest of the code that was tested. The page
-counts those of the present code only, and so does `--trials`: a long campaign that was interrupted
-goes on where it was.
+Results are appended to `docs/faults.jsonl`, each with a digest of the code that was tested. The
+page counts those of the present code only, and so does `--trials`: a long campaign that was
+interrupted goes on where it was.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ async def _campaign(options: argparse.Namespace, rows: Sequence[Row]) -> list[Ru
 
 
 def _wanted(options: argparse.Namespace, rows: Sequence[Row]) -> Counter[str]:
-    """Return how many trials of each row are to be made, less those that the page counts already."""
+    """Return how many trials each row still needs, beside those that the page counts."""
     if options.short or options.replay is not None:
         return Counter({row.name: SHORT_TRIALS for row in rows})
     made = report.trials()

@@ -14,7 +14,7 @@ from tests.faults.evidence import ROOT, code_digest
 from tests.faults.rows import Row
 from tests.faults.sensitivity import DEFECTS, Finding
 
-__all__ = ["keep", "keep_finding", "summary", "write"]
+__all__ = ["keep", "keep_finding", "summary", "trials", "write"]
 
 RESULTS = ROOT / "docs" / "faults.jsonl"
 PAGE = ROOT / "docs" / "faults.md"
@@ -36,6 +36,12 @@ def keep(run: Run) -> None:
 def keep_finding(finding: Finding) -> None:
     """Append the end of a hunt to the results."""
     _append(Kept(code_digest(), finding=finding))
+
+
+def trials() -> Counter[str]:
+    """Return how many trials of each row there are of the present code."""
+    runs = (each.run for each in _kept() if each.run is not None)
+    return Counter(trial.row for run in runs for trial in run.trials)
 
 
 def _append(kept: Kept) -> None:
