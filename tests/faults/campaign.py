@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import shutil
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
@@ -114,25 +115,41 @@ async def run(
     trials: list[Trial] = []
     violations: list[str] = []
     order = random.sample(rows, len(rows))
-    async with scene.rig(recording) as rig:
+    rss_bytes: dict[str, int] = {}
+    try:
+        async with scene.rig(recording) as rig:
+            try:
+                await _strike_all(order, rig, random, trials, expected, on_trial)
+                violations += await judge(rig, order, expected)
+            except AssertionError as error:
+                violations.append(str(error))
+            rss_bytes = rig.bounds.rss_bytes
+            if violations:
+                violations += [f"kite said: {line}" for line in rig.complaints()[-_LINES_MAX:]]
+                _keep_evidence(rig, seed)
+    except Exception as error:  # noqa: BLE001 - one rig that breaks must not end a campaign
+        violations.append("".join(traceback.format_exception(error)))
+    return Run(scene.name, seed, tuple(trials), tuple(violations), rss_bytes)
+
+
+async def _strike_all(
+    order: Sequence[Row],
+    rig: Rig,
+    random: Random,
+    trials: list[Trial],
+    expected: Baseline,
+    on_trial: Callable[[Trial], None],
+) -> None:
+    for row in order:
+        await rig.a_moment(random)
+        if await _broker_ms(rig) > expected.until_ms - _END_MARGIN_MS:
+            return
         try:
-            for row in order:
-                await rig.a_moment(random)
-                if await _broker_ms(rig) > expected.until_ms - _END_MARGIN_MS:
-                    break
-                try:
-                    trials.append(await strike(row, rig, random))
-                except AssertionError:
-                    trials.append(Trial(row.name, None))
-                    raise
-                on_trial(trials[-1])
-            violations += await judge(rig, order, expected)
-        except AssertionError as error:
-            violations.append(str(error))
-        if violations:
-            violations += [f"kite said: {line}" for line in rig.complaints()[-_LINES_MAX:]]
-            _keep_evidence(rig, seed)
-        return Run(scene.name, seed, tuple(trials), tuple(violations), rig.bounds.rss_bytes)
+            trials.append(await strike(row, rig, random))
+        except AssertionError:
+            trials.append(Trial(row.name, None))
+            raise
+        on_trial(trials[-1])
 
 
 def _keep_evidence(rig: Rig, seed: int) -> None:
