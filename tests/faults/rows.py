@@ -15,6 +15,7 @@ from tests.faults.deaths import DEATH_ROWS
 from tests.faults.disk_faults import DISK_ROWS
 from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
 from tests.faults.row import Row
+from tests.faults.scale import SCALE_ROWS
 from tests.faults.spooled import SPOOL_ROWS
 from tests.faults.twins import TWIN_ROWS
 from tests.faults.wire_faults import WIRE_ROWS
@@ -88,6 +89,7 @@ ROWS: tuple[Row, ...] = (
     *_kills(),
     *DEATH_ROWS,
     *TWIN_ROWS,
+    *SCALE_ROWS,
     *DISK_ROWS,
     *CONNECTION_ROWS,
     *ABSENCE_ROWS,
