@@ -16,9 +16,10 @@ from random import Random
 from rich.console import Console
 from rich.table import Table
 
+from libs.common import calendar
 from tests.faults import report
 from tests.faults.campaign import Baseline, Run, baseline, judge, run, strike
-from tests.faults.recording import write_recording
+from tests.faults.recording import DAYS, write_recording
 from tests.faults.rows import ROWS, Row
 from tests.faults.sensitivity import DEFECTS, Defect, Finding
 from tests.servers import temporary_home
@@ -27,9 +28,11 @@ __all__ = ["every", "hunt", "short"]
 
 CAUGHT_UP_WITHIN_S = 40.0
 SETTLED_WITHIN_S = 20.0
+SESSION_WITHIN_S = 120.0
 BASELINE_HOURS = 6.0
 _SEED = 7
 _FIRST_CHARACTERS_MAX = 400
+_BEGUN_MS = 15 * 60_000
 
 _console = Console()
 
@@ -112,6 +115,8 @@ async def hunt(defect: Defect, row: Row, recording: Sequence[Path], expected: Ba
         async with scene.rig(recording) as rig:
             rig.caught_up_within_s = CAUGHT_UP_WITHIN_S
             try:
+                if defect.in_session:
+                    await rig.until_broker(_session_begun_ms(), SESSION_WITHIN_S)
                 while not found and trials < defect.trials_max:
                     trials += 1
                     await rig.a_moment(random)
@@ -124,6 +129,13 @@ async def hunt(defect: Defect, row: Row, recording: Sequence[Path], expected: Ba
     except AssertionError as error:  # the stack does not start, or does not end
         found = found or [str(error)]
     return _finding(defect, trials, found)
+
+
+def _session_begun_ms() -> int:
+    """Return broker time shortly after the first regular open of the recording."""
+    session = calendar.session(DAYS[0])
+    assert session is not None
+    return session.open_ms + _BEGUN_MS
 
 
 def _finding(defect: Defect, trials: int, found: Sequence[str]) -> Finding:

@@ -24,7 +24,8 @@ class Defect:
     """A patch: what is wrong then, the row that must find out, and how that violation reads.
 
     `row` gets at most `trials_max` trials; where one is not enough, chance decides whether the
-    defect does any harm. The `short` ones are hunted on each change.
+    defect does any harm. `in_session` waits for the regular session before the first one, because
+    there are signals only then. The `short` ones are hunted on each change.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Defect:
     row: str
     shows: str
     trials_max: int = 2
+    in_session: bool = False
     short: bool = False
 
     @property
@@ -81,12 +83,12 @@ DEFECTS = (
     Defect(
         "skipped-fence",
         "an answer does not name the one that it follows, so the server refuses nothing",
-        "zombie indicators", "the stale write of indicators is refused",
+        "zombie indicators", _HOLE,
     ),
     Defect(
         "sent-again-when-fenced",
         "an answer that the server refuses is sent again behind whatever is there",
-        "zombie indicators", _STOPS,
+        "zombie indicators", _HOLE,
     ),
     Defect(
         "input-not-run-again",
@@ -109,14 +111,15 @@ DEFECTS = (
         "kill -9 indicators", "indicators: ",
     ),
     Defect(
-        "relation-forgotten",
-        "a restart forgets which of two averages was above",
-        "kill -9 signals", "signals: ", trials_max=10,
+        "session-forgotten",
+        "a restart of signals forgets today's session, so that nothing counts until tomorrow",
+        "kill -9 signals", "signals: 0 rows that should not be", trials_max=4, in_session=True,
     ),
     Defect(
         "correction-ignored",
         "signals does not look at days that history corrects",
-        "kill -9 ingest", "essence of signals: ", trials_max=4,
+        "kill -9 ingest", "essence of signals: 0 rows that should not be", trials_max=4,
+        in_session=True,
     ),
     # The bus.
     Defect(
