@@ -37,6 +37,25 @@ async def _cut_power(rig: Rig, random: Random) -> int:
     return back_ms
 
 
+async def _cut_power_while_frames_wait(rig: Rig, random: Random) -> int:
+    """Cut it while nats-server hangs, so that what arrives is on its way to ingest's spool."""
+    pid = rig.pid("nats")
+    rig.freeze(pid)
+    try:
+        await eventually_async(partial(_spools, rig), FELT_WITHIN_S, "frames wait in the spool")
+        await rig.trading_goes_on(random.uniform(0.1, MINUTES_MAX))
+        await _lose_power(rig)
+    finally:
+        rig.thaw(pid)
+    back_ms = rig.now_ms()
+    await rig.start()
+    return back_ms
+
+
+async def _spools(rig: Rig) -> bool:
+    return await rig.metric("ingest", "kite_ingest_spool_bytes") > 0
+
+
 async def _cut_power_at_the_first_start(rig: Rig, random: Random) -> int:
     """Cut it while the very first start makes everything: programs, passwords, stores, tables."""
     disk = _disk(rig)
@@ -103,6 +122,8 @@ DISK_ROWS = (
         _cut_power, POWER, misses_input=True),
     Row("power cut at the first start", "the power goes while the store is being made",
         _cut_power_at_the_first_start, POWER, misses_input=True),
+    Row("power cut while frames wait", "the power goes while nats-server hangs and the spool fills",
+        _cut_power_while_frames_wait, POWER, misses_input=True),
     Row("disk full", "there is no room for anything for minutes of trading, then there is again",
         _fill, SMALL_DISK, misses_input=True),
     Row("disk full and a death", "while there is no room, a process dies, too",
