@@ -9,6 +9,7 @@ not found out. The rows to compare with, and the judge, are always those of the 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ from tests.faults.rows import ROWS, Row
 from tests.faults.sensitivity import DEFECTS, Defect, Finding
 from tests.servers import temporary_home
 
-__all__ = ["every", "hunt", "short"]
+__all__ = ["every", "finding", "hunt", "short"]
 
 CAUGHT_UP_WITHIN_S = 40.0
 SETTLED_WITHIN_S = 20.0
@@ -50,12 +51,12 @@ async def every(rows: Sequence[Row]) -> bool:
         findings = await _hunt_all(defects, rows, recording, expected)
     for each in runs:
         report.keep(each)
-    for finding in findings:
-        report.keep_finding(finding)
+    for found in findings:
+        report.keep_finding(found)
     report.write(ROWS)
     _console.print(_summary(findings))
     calm = not any(each.violations for each in runs)
-    return calm and all(finding.found_out for finding in findings)
+    return calm and all(found.found_out for found in findings)
 
 
 async def short(rows: Sequence[Row]) -> bool:
@@ -67,7 +68,7 @@ async def short(rows: Sequence[Row]) -> bool:
         expected = await baseline(recording, BASELINE_HOURS)
         findings = await _hunt_all(defects, rows, recording, expected)
     _console.print(_summary(findings))
-    return all(finding.found_out for finding in findings)
+    return all(found.found_out for found in findings)
 
 
 async def _control(
@@ -128,7 +129,7 @@ async def hunt(defect: Defect, row: Row, recording: Sequence[Path], expected: Ba
                 found += rig.complaints()
     except AssertionError as error:  # the stack does not start, or does not end
         found = found or [str(error)]
-    return _finding(defect, trials, found)
+    return finding(defect, trials, found)
 
 
 def _session_begun_ms() -> int:
@@ -138,9 +139,9 @@ def _session_begun_ms() -> int:
     return session.open_ms + _BEGUN_MS
 
 
-def _finding(defect: Defect, trials: int, found: Sequence[str]) -> Finding:
+def finding(defect: Defect, trials: int, found: Sequence[str]) -> Finding:
     """Look for the violation that the defect must cause; without it, tell the first one."""
-    right = [line for line in found if defect.shows in line]
+    right = [line for line in found if re.search(defect.shows, line)]
     first = " ".join((right or list(found) or [""])[0].split())
     return Finding(defect.name, defect.row, trials, first[:_FIRST_CHARACTERS_MAX], bool(right))
 

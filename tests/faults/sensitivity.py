@@ -15,13 +15,15 @@ __all__ = ["DEFECTS", "Defect", "Finding"]
 
 _PATCHES = Path(__file__).resolve().parent / "defects"
 _STOPS = "caught up with the broker"
-_TWICE = "writer refuses to run (exit code 3: UniqueViolationError"
+_TWICE = r"writer refuses to run \(exit code 3: UniqueViolationError"
 _HOLE = "left the stream before they were written"
 
 
 @dataclass(frozen=True)
 class Defect:
     """A patch: what is wrong then, the row that must find out, and how that violation reads.
+
+    `shows` is a regular expression for a part of it, or of what `kite up` says.
 
     `row` gets at most `trials_max` trials; where one is not enough, chance decides whether the
     defect does any harm. `in_session` waits for the regular session before the first one, because
@@ -130,7 +132,7 @@ DEFECTS = (
     Defect(
         "no-fsync",
         "nats-server acknowledges what is not on the disk yet, as it does by default",
-        "power cut", "",
+        "power cut", "still waiting for nats|lost its tail",
     ),
     # Ingest.
     Defect(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.evidence import ROOT
+from tests.faults.hunts import finding
 from tests.faults.planted import plant, touched
 from tests.faults.rows import ROWS
 from tests.faults.sensitivity import DEFECTS, Defect
@@ -53,3 +54,14 @@ def test_each_patch_is_hunted() -> None:
     patches = {path.stem for path in DEFECTS[0].patch.parent.iterdir()}
     assert patches == {defect.name for defect in DEFECTS}
     assert len(DEFECTS) >= 12
+
+
+def test_only_the_right_reason_counts() -> None:
+    """A stack that is red because of something else has not found the defect out."""
+    defect = Defect("example", "what", "row", "in no gap")
+    right = finding(defect, 2, ["not within 3 s: something", "7 ticks are  in no gap: 1, 2"])
+    assert (right.found_out, right.trials, right.first) == (True, 2, "7 ticks are in no gap: 1, 2")
+    wrong = finding(defect, 1, ["not within 3 s: something"])
+    assert (wrong.found_out, wrong.first) == (False, "not within 3 s: something")
+    assert finding(defect, 2, []).first == ""
+    assert not finding(defect, 2, []).found_out
