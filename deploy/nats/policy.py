@@ -108,7 +108,8 @@ def _service(name: str, place: _Service, partitions: int) -> Permissions:
         publish += [checkpoint_subject(name, partition) for partition in range(partitions)]
     publish += _read_stream(COMMANDS)
     publish += _use_consumer(COMMANDS, name)
-    return Permissions(tuple(publish), (f"{inbox_prefix(name)}.>",))
+    # A service hears how its other instances stand, and nobody else.
+    return Permissions(tuple(publish), (f"{inbox_prefix(name)}.>", live_status(name)))
 
 
 def _read_stream(stream: str) -> list[str]:

@@ -11,6 +11,7 @@ Rules:
 
 - one input frame gives exactly one answer, empty when nothing happened;
 - an input is acknowledged only after its answer is durable;
+- a partition that another instance shall have is let go between two frames (see `share`);
 - live messages leave only after that, and only while the frame is fresh;
 - a position that does not fit its stream is refused (PositionError), never guessed at;
 - frames of a partition are numbered without a hole (`Frame.n`). A number that does not follow the
@@ -35,6 +36,7 @@ from libs.common.errors import BusError, PositionError
 from libs.common.events import SCHEMA_VERSION, Checkpoint, Event, Frame, Gap
 from libs.common.runner import Backoff, Runtime
 from libs.common.settings import ServiceSettings
+from libs.common.share import Share, announced
 
 __all__ = ["FRESH_MS_MAX", "Answer", "Operator", "OwnerMetrics", "Ownership", "own", "own_all"]
 
@@ -115,7 +117,8 @@ async def own_all(
     Each partition has an operator and a live feed of its own.
     """
     metrics = OwnerMetrics(runtime)
-    async with asyncio.TaskGroup() as owners:
+    share = Share(metrics.owned.set)
+    async with asyncio.TaskGroup() as owners, announced(runtime, bus, share):
         for partition in range(runtime.settings.partitions):
             ownership = Ownership(
                 service=runtime.name,
@@ -125,18 +128,22 @@ async def own_all(
                 new_operator=new_operator,
                 live=new_live(),
             )
-            owners.create_task(own(runtime, bus, ownership, metrics))
+            owners.create_task(own(runtime, bus, ownership, metrics, share))
 
 
 async def own(
-    runtime: Runtime[S], bus: Bus, ownership: Ownership[O], metrics: OwnerMetrics
+    runtime: Runtime[S],
+    bus: Bus,
+    ownership: Ownership[O],
+    metrics: OwnerMetrics,
+    share: Share,
 ) -> None:
-    """Own the partition whenever the server lets us, until `runtime.stop`.
+    """Own the partition whenever the server and our share let us, until `runtime.stop`.
 
     Raises PositionError or SchemaError; every BusError is answered with a reload.
     """
     idle = asyncio.Event()
-    work = asyncio.create_task(_own_until_stopped(runtime, bus, ownership, metrics, idle))
+    work = asyncio.create_task(_own_until_stopped(runtime, bus, ownership, metrics, share, idle))
     stopped = asyncio.create_task(runtime.stop.wait())
     try:
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -157,6 +164,7 @@ async def _own_until_stopped(
     bus: Bus,
     ownership: Ownership[O],
     metrics: OwnerMetrics,
+    share: Share,
     idle: asyncio.Event,
 ) -> None:
     """Own, lose and own again; `idle` is set while only others can end the waiting."""
@@ -170,11 +178,10 @@ async def _own_until_stopped(
             await _read_standing(bus, ownership)
             async with bus.lease(ownership.input_stream, consumer) as lease:
                 idle.clear()
-                metrics.owned.inc()
-                try:
-                    await _Owner(runtime, bus, lease, ownership, metrics).run(backoff)
-                finally:
-                    metrics.owned.dec()
+                with share.holding():
+                    await _Owner(runtime, bus, lease, ownership, metrics, share).run(backoff)
+            idle.set()
+            await share.rest(runtime.stop)
         except BusError as error:
             reason = type(error).__name__
             metrics.reloads.labels(reason).inc()
@@ -195,8 +202,10 @@ class _Owner(Generic[O]):
         lease: Lease,
         ownership: Ownership[O],
         metrics: OwnerMetrics,
+        share: Share,
     ) -> None:
         self._runtime = runtime
+        self._share = share
         self._bus = bus
         self._lease = lease
         self._what = ownership
@@ -223,13 +232,16 @@ class _Owner(Generic[O]):
         self._saved_at_s = 0.0
 
     async def run(self, backoff: Backoff) -> None:
-        """Load, then answer frame after frame until stopped; raises BusError to be loaded anew."""
+        """Load, then answer frame after frame until stopped or one too many.
+
+        Raises BusError to be loaded anew.
+        """
         condition = f"partition-{self._what.partition}"
         self._runtime.health.require(condition, "loading")
         await self._load()
         self._runtime.health.met(condition)
         loop = asyncio.get_running_loop()
-        while not self._runtime.stop.is_set():
+        while not self._runtime.stop.is_set() and not self._share.lets_go(loop.time()):
             messages = await self._lease.receive(
                 frames_max=_FRAMES_PER_BATCH_MAX, wait_s=_RECEIVE_WAIT_S
             )

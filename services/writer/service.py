@@ -22,6 +22,7 @@ from libs.common import codec, failpoints, subjects
 from libs.common.bus import Bus, Lease, Message
 from libs.common.errors import BusError, KiteError, StoreError, StoreFenced
 from libs.common.runner import Backoff, Runtime, connect_bus
+from libs.common.share import Share, announced
 from services.writer.core import Batch, Batcher, Limits, Position, judge_position
 from services.writer.reconciler import Reconciler
 from services.writer.report import Reporter
@@ -56,13 +57,16 @@ async def run(runtime: Runtime[Settings], bus: Bus, store: Store) -> None:
     instance = f"{socket.gethostname()}:{os.getpid()}"
     reporter = Reporter(runtime.metrics, runtime.clock, instance)
     await _claim(runtime, store)
+    share = Share(
+        runtime.metrics.gauge("writer_lanes_owned", "Lanes that this instance writes").set
+    )
     lanes = [
-        Lane(runtime, bus, store, reporter, stream, partition)
+        Lane(runtime, bus, store, reporter, share, stream, partition)
         for stream in subjects.DURABLE_STREAMS
         for partition in range(settings.partitions)
     ]
     try:
-        async with asyncio.TaskGroup() as group:
+        async with announced(runtime, bus, share), asyncio.TaskGroup() as group:
             group.create_task(_watch(runtime, store, reporter))
             for lane in lanes:
                 group.create_task(lane.run())
@@ -163,6 +167,7 @@ class Lane:
         bus: Bus,
         store: Store,
         reporter: Reporter,
+        share: Share,
         stream: str,
         partition: int,
     ) -> None:
@@ -170,6 +175,7 @@ class Lane:
         self._bus = bus
         self._store = store
         self._reporter = reporter
+        self._share = share
         self._stream = stream
         self._partition = partition
         self._name = f"{stream} partition {partition}"
@@ -228,8 +234,11 @@ class Lane:
         consumer = subjects.consumer_name(self._runtime.name, self._partition)
         async with self._bus.lease(self._stream, consumer) as lease:
             self._standing_by = False
-            # Another instance may have written while this one stood by.
-            await self._write(lease, await self._load())
+            with self._share.holding():
+                # Another instance may have written while this one stood by.
+                await self._write(lease, await self._load())
+        self._standing_by = True
+        await self._share.rest(self._runtime.stop)
 
     async def _load(self) -> Position:
         """Read the position and judge it; raises PositionError."""
@@ -261,10 +270,10 @@ class Lane:
             await self._abandon_flight()
 
     async def _pump(self, lease: Lease, batcher: Batcher) -> None:
-        """Fill batches and commit them, one at a time, until stopped."""
+        """Fill batches and commit them, one at a time, until stopped or one lane too many."""
         now_s = asyncio.get_running_loop().time
         message: Message | None = None
-        while not self._runtime.stop.is_set():
+        while not self._runtime.stop.is_set() and not self._share.lets_go(now_s()):
             messages = await lease.receive(
                 frames_max=_FRAMES_PER_RECEIVE_MAX,
                 wait_s=min(_IDLE_WAIT_S, batcher.wait_s(now_s())),

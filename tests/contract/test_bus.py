@@ -332,6 +332,27 @@ class TestLive:
 
         bus_within(scenario)
 
+    def test_reach_a_service_that_listens_also_after_a_reconnect(self, bus_within: Within) -> None:
+        """Its own subject of status is the one that a service may hear."""
+
+        async def scenario(world: World) -> None:
+            first, second = await world.connect("signals"), await world.connect("signals")
+            heard: list[bytes] = []
+            subject = "live.status.signals"
+            await second.bus.listen(subject, heard.append)
+
+            async def said(word: bytes) -> bool:
+                await first.bus.publish_live(subject, word)
+                return word in heard
+
+            await eventually_async(lambda: said(b"one"), DEADLINE_S, "heard")
+            await first.bus.publish_live("live.signal.QQQ", b"not for it")
+            await second.drop()
+            await eventually_async(lambda: said(b"two"), DEADLINE_S, "heard again")
+            assert set(heard) == {b"one", b"two"}
+
+        bus_within(scenario)
+
     def test_are_dropped_while_disconnected(self, bus_within: Within) -> None:
         """Nobody waits and nobody is told."""
 

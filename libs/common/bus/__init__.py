@@ -19,7 +19,7 @@ Concurrency: one task uses one lease; everything else may be used from any task 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -131,6 +131,14 @@ class Bus(Protocol):
 
     async def publish_live(self, subject: str, data: bytes) -> None:
         """Send to whoever listens now; dropped while disconnected."""
+        ...
+
+    async def listen(self, subject: str, take: Callable[[bytes], None]) -> None:
+        """Call `take` with each live message on `subject` from now on, until closed.
+
+        At most once: what is sent while disconnected is not heard. `take` must return at once and
+        raise nothing.
+        """
         ...
 
     async def close(self) -> None:

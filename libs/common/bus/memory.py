@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 from libs.common.bus import Lease, Stored, StreamState
@@ -82,6 +82,7 @@ class MemoryServer:
         self._consumer_plans = topology.consumers
         self._clients: set[MemoryBus] = set()
         self._subscribers: list[LiveMessages] = []
+        self._listeners: list[tuple[MemoryBus, str, Callable[[bytes], None]]] = []
         for name in self._plans:
             self.recreate(name)
 
@@ -185,10 +186,18 @@ class MemoryServer:
         for subscriber in self._subscribers:
             if matches(subscriber.pattern, subject):
                 subscriber.add(subject, data)
+        for bus, wanted, take in tuple(self._listeners):
+            if bus.connected and matches(wanted, subject):
+                take(data)
+
+    def listen(self, bus: MemoryBus, subject: str, take: Callable[[bytes], None]) -> None:
+        """Hand live messages to a client."""
+        self._listeners.append((bus, subject, take))
 
     def forget(self, bus: MemoryBus) -> None:
         """Drop a client."""
         self._clients.discard(bus)
+        self._listeners = [each for each in self._listeners if each[0] is not bus]
 
 
 class MemoryBus:
@@ -257,6 +266,10 @@ class MemoryBus:
         """Send to whoever listens now; dropped while disconnected."""
         if self.connected:
             self._server.fan_out(subject, data)
+
+    async def listen(self, subject: str, take: Callable[[bytes], None]) -> None:
+        """Call `take` with each live message from now on; see `bus.Bus`."""
+        self._server.listen(self, subject, take)
 
     async def close(self) -> None:
         """Disconnect, giving back what is held."""

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 import msgspec
 from msgspec import Struct
+from nats.aio.msg import Msg
 
 from libs.common import failpoints, subjects
 from libs.common.bus import Lease, Stored, StreamState
@@ -114,6 +115,7 @@ class NatsBus:
         self._inbox_prefix = inbox_prefix
         self._hooks = hooks
         self._link: Link | None = None
+        self._listeners: list[tuple[str, Callable[[bytes], None]]] = []
         self._up = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -194,6 +196,14 @@ class NatsBus:
             await link.send(subject, data)
         except (BusUnavailable, ValueError):
             self._hooks.live_dropped()
+
+    async def listen(self, subject: str, take: Callable[[bytes], None]) -> None:
+        """Call `take` with each live message from now on; see `bus.Bus`."""
+        self._listeners.append((subject, take))
+        link = self._link
+        if link is not None and link.up:
+            with suppress(BusUnavailable):  # then the next link listens
+                await _listen(link, subject, take)
 
     async def close(self) -> None:
         """Flush what was sent and disconnect."""
@@ -287,7 +297,14 @@ class NatsBus:
         return self._link
 
     async def _open(self) -> None:
-        self._link = await Link.open(self._address, self._name, self._inbox_prefix, self._hooks)
+        link = await Link.open(self._address, self._name, self._inbox_prefix, self._hooks)
+        try:
+            for subject, take in self._listeners:
+                await _listen(link, subject, take)
+        except BaseException:
+            await link.close()
+            raise
+        self._link = link
         self._up.set()
         self._hooks.connection(up=True)
 
@@ -336,6 +353,13 @@ class NatsBus:
                 raise
             else:
                 return lease
+
+
+async def _listen(link: Link, subject: str, take: Callable[[bytes], None]) -> None:
+    async def on_message(message: Msg) -> None:
+        take(message.data)
+
+    await link.subscribe(subject, on_message)
 
 
 class _Pauses:

@@ -20,6 +20,7 @@ from libs.common.events import SCHEMA_VERSION, Clock, Event, Frame, Gap
 from libs.common.owner import Answer, OwnerMetrics, Ownership, own
 from libs.common.runner import Runtime
 from libs.common.settings import ServiceSettings
+from libs.common.share import Share
 from libs.common.telemetry import Health, Metrics, get_logger
 from tests.waiting import eventually_async
 
@@ -116,7 +117,7 @@ class Instance:
         self.bus = bus or bench.server.connect()
         what = Ownership("indicators", "MARKET", "INDICATORS", 0, RunningSum, live)
         metrics = OwnerMetrics(self.runtime)
-        self.task = asyncio.create_task(own(self.runtime, self.bus, what, metrics))
+        self.task = asyncio.create_task(own(self.runtime, self.bus, what, metrics, Share()))
 
     async def kill(self) -> None:
         """End without a goodbye, wherever the loop is."""

@@ -58,9 +58,12 @@ def test_a_service_asks_jetstream_nothing_that_changes_streams(service: str) -> 
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_hears_nothing_but_its_answers(service: str) -> None:
+def test_a_service_hears_nothing_but_its_answers_and_its_like(service: str) -> None:
     """Everything it reads comes through consumers, into an inbox that is its own."""
-    assert permissions(3)[service].subscribe == (f"{inbox_prefix(service)}.>",)
+    assert permissions(3)[service].subscribe == (
+        f"{inbox_prefix(service)}.>",
+        f"live.status.{service}",
+    )
 
 
 def test_only_ingest_and_indicators_and_signals_speak_on_public_subjects() -> None:
