@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 
+import httpx
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +35,8 @@ SESSION_WITHIN_S = 120.0
 BASELINE_HOURS = 6.0
 _SEED = 7
 _FIRST_CHARACTERS_MAX = 400
+# What a rig meets when a process that it asks or strikes is not there.
+_BROKEN = (AssertionError, OSError, httpx.HTTPError, psutil.Error)
 _BEGUN_MS = 15 * 60_000
 
 _console = Console()
@@ -48,11 +52,7 @@ async def every(rows: Sequence[Row]) -> bool:
         recording = write_recording(folder)
         expected = await baseline(recording, BASELINE_HOURS)
         runs = await _control(defects, rows, recording, expected)
-        findings = await _hunt_all(defects, rows, recording, expected)
-    for each in runs:
-        report.keep(each)
-    for found in findings:
-        report.keep_finding(found)
+        findings = await _hunt_all(defects, rows, recording, expected, report.keep_finding)
     report.write(ROWS)
     _console.print(_summary(findings))
     calm = not any(each.violations for each in runs)
@@ -88,19 +88,25 @@ async def _control(
         left = [row for row in left if row not in batch]
         done = await run(first.scene, batch, _SEED, recording, expected)
         runs.append(done)
+        report.keep(done)
         names = ", ".join(row.name for row in batch)
         _console.print(f"control, {names}: {'; '.join(done.violations) or 'nothing'}")
     return runs
 
 
 async def _hunt_all(
-    defects: Iterable[Defect], rows: Iterable[Row], recording: Sequence[Path], expected: Baseline
+    defects: Iterable[Defect],
+    rows: Iterable[Row],
+    recording: Sequence[Path],
+    expected: Baseline,
+    keep: Callable[[Finding], None] = lambda found: None,
 ) -> list[Finding]:
     named = {row.name: row for row in rows}
     findings = []
     for defect in defects:
         found = await hunt(defect, named[defect.row], recording, expected)
         findings.append(found)
+        keep(found)
         outcome = "found out" if found.found_out else "NOT FOUND OUT"
         _console.print(f"{defect.name}: {outcome} after {found.trials}: {found.first}")
     return findings
@@ -123,11 +129,11 @@ async def hunt(defect: Defect, row: Row, recording: Sequence[Path], expected: Ba
                     await rig.a_moment(random)
                     await strike(row, rig, random)
                     found = await judge(rig, [row], expected, SETTLED_WITHIN_S)
-            except AssertionError as error:
-                found = [str(error)]
+            except _BROKEN as error:
+                found = [str(error) or type(error).__name__]
             if found:
                 found += rig.complaints()
-    except AssertionError as error:  # the stack does not start, or does not end
+    except _BROKEN as error:  # the stack does not start, or does not end
         found = found or [str(error)]
     return finding(defect, trials, found)
 
