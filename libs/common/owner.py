@@ -118,7 +118,7 @@ async def own_all(
     """
     metrics = OwnerMetrics(runtime)
     share = Share(metrics.owned.set)
-    async with asyncio.TaskGroup() as owners, announced(runtime, bus, share):
+    async with announced(runtime, bus, share), asyncio.TaskGroup() as owners:
         for partition in range(runtime.settings.partitions):
             ownership = Ownership(
                 service=runtime.name,

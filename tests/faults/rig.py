@@ -268,10 +268,12 @@ class Rig:
         _signal(pid, signal.SIGCONT)
 
     def twin(self, service: str) -> Twin:
-        """Run a second instance of a service, and keep it until the end."""
+        """Run a second instance of a service, and keep it until the end; start it if it died."""
         if service not in self.twins:
             log = self.outside / f"{service}-twin.log"
             self.twins[service] = Twin(service, self.pid(service), log)
+            self.twins[service].start()
+        elif self.twins[service].poll() is not None:
             self.twins[service].start()
         return self.twins[service]
 

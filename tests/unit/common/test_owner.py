@@ -17,7 +17,7 @@ from libs.common.bus.topology import plan
 from libs.common.clock import ManualClock
 from libs.common.errors import PositionError, SchemaError
 from libs.common.events import SCHEMA_VERSION, Clock, Event, Frame, Gap
-from libs.common.owner import Answer, OwnerMetrics, Ownership, own
+from libs.common.owner import Answer, OwnerMetrics, Ownership, own, own_all
 from libs.common.runner import Runtime
 from libs.common.settings import ServiceSettings
 from libs.common.share import Share
@@ -433,3 +433,39 @@ async def test_a_stand_by_does_not_take_anothers_progress_for_a_lost_tail() -> N
         await bench.send(2)
         answers = await bench.answered(2)
     assert values(answers) == [1, 3]
+
+
+@in_loop
+async def test_a_second_instance_gets_its_share_and_a_lonely_one_all() -> None:
+    """Four partitions end two and two, and all come back when the other instance stops."""
+    server = MemoryServer(plan(4, "demo"))
+    feed = server.connect()
+    for partition in range(4):
+        frame = Frame(SCHEMA_VERSION, 1, 1, 0, 0, MORNING_MS, MORNING_MS, (Clock(1),))
+        subject = f"market.{partition}"
+        await feed.publish(subject, codec.encode_frame(frame), expected_last_seq=0)
+
+    def start() -> tuple[Runtime[ServiceSettings], asyncio.Task[None]]:
+        settings = ServiceSettings(nats_url="", partitions=4)
+        clock, log, stop = ManualClock(MORNING_MS), get_logger(), asyncio.Event()
+        runtime = Runtime("indicators", settings, Metrics(), Health(), clock, log, stop)
+        serving = own_all(
+            runtime, server.connect(), input_stream="MARKET", output_stream="INDICATORS",
+            new_operator=RunningSum, new_live=lambda: live,
+        )  # fmt: skip
+        return runtime, asyncio.create_task(serving)
+
+    def owned(runtime: Runtime[ServiceSettings]) -> float:
+        return runtime.metrics.registry.get_sample_value("kite_partitions_owned") or 0.0
+
+    (first, first_work), (second, second_work) = start(), start()
+    try:
+        await eventually_async(lambda: (owned(first), owned(second)) == (2, 2), 20, "two each")
+        second.stop.set()
+        await second_work
+        await eventually_async(lambda: owned(first) == 4, 20, "all four again")
+    finally:
+        first.stop.set()
+        second.stop.set()
+        await asyncio.wait({first_work, second_work})
+    first_work.result()
