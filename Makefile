@@ -60,7 +60,7 @@ e2e: ## what needs a browser (Chromium); nothing yet
 containers: ## what needs containers (Docker); nothing yet
 	@$(call marked,docker)
 
-faults: ## strike the running stack again and again and compare (ARGS="--trials 100", --short, --sensitivity)
+faults: ## strike the running stack again and again and compare (ARGS="--trials 100")
 	$(RUN) -m tests.faults $(ARGS)
 
 # Pytest ends with 5 when no test carries the marker; a marker without tests is no failure.

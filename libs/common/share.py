@@ -5,7 +5,8 @@ how many partitions an owner has, so the first instance would keep all of them. 
 decided who lets one go. Each instance says twice a second on `live.status.<service>` who it is and
 how many partitions it holds. Whoever holds at least two more than another lets go of one, as if it
 were stopped for that partition alone, and does not stand by for it for a moment; the others stand
-by already. An instance that could take nothing, because its database is away, says nothing. At most one a second goes, so that two instances do not swing past the middle.
+by already. At most one a second goes, so that two instances do not swing past the middle. An
+instance that could take nothing, because its database is away, says nothing.
 
 Nothing depends on these messages. One that is lost, late or untrue costs a handover or an uneven
 share, never a frame; who hears nobody keeps what it has.
