@@ -39,8 +39,10 @@ LOOP_STALL_S_MAX = 5.0
 _BEAT_S = 0.5
 # How often the server looks whether it shall end; each stop of a process waits for it.
 _CLOSED_POLL_S = 0.05
+# Close together where the targets lie (25 and 400 ms): a quantile is guessed between two of them.
 _LATENCY_BUCKETS_S = (
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 30.0,
+    0.001, 0.002, 0.003, 0.005, 0.007, 0.010, 0.015, 0.020, 0.025, 0.035, 0.050, 0.075, 0.100,
+    0.150, 0.200, 0.250, 0.300, 0.350, 0.400, 0.600, 1.0, 2.0, 5.0, 30.0,
 )  # fmt: skip
 
 
