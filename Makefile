@@ -8,7 +8,7 @@ PYTEST := $(RUN) -m pytest
 # Folders with Python code; those that are not there yet are left out.
 CODE := $(wildcard services libs cli deploy tests benchmarks)
 # Markers of the tests that need more than Python; each has a verb of its own.
-NEEDS_MORE := chromium or docker or faults
+NEEDS_MORE := chromium or docker
 SERVICE_GROUPS := ingest indicators signals writer simulator cli kite
 # Exact versions and hashes for all platforms; no address of an index, because mirrors differ.
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(RUN) -m uv pip compile pyproject.toml --quiet \

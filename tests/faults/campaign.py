@@ -196,6 +196,9 @@ async def judge(
             found = [str(error)]
         if not found or now_s() >= settled_s:
             break
+    mismatches = await rig.metric("writer", "kite_writer_reconcile_mismatches")
+    if mismatches:
+        found = [*found, f"the reconciler reports {mismatches:.0f} differences"]
     return [*found, *rig.contradictions, *rig.bounds.violations()]
 
 

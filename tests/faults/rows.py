@@ -13,6 +13,7 @@ from tests.faults.absences import ABSENCE_ROWS
 from tests.faults.connections import CONNECTION_ROWS
 from tests.faults.deaths import DEATH_ROWS
 from tests.faults.disk_faults import DISK_ROWS
+from tests.faults.flipped import FLIPPED_ROWS
 from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
 from tests.faults.row import Row
 from tests.faults.scale import SCALE_ROWS
@@ -51,12 +52,6 @@ async def _kill_everything(rig: Rig, random: Random) -> int:
     return struck_ms
 
 
-async def _restart(name: str, rig: Rig, random: Random) -> int:
-    struck_ms = rig.now_ms()
-    await rig.restart(name)
-    return struck_ms
-
-
 async def _roll(names: tuple[str, ...], rig: Rig, random: Random) -> int:
     """Restart one after the other in a random order."""
     struck_ms = rig.now_ms()
@@ -91,6 +86,7 @@ ROWS: tuple[Row, ...] = (
     *TWIN_ROWS,
     *SCALE_ROWS,
     *DISK_ROWS,
+    *FLIPPED_ROWS,
     *CONNECTION_ROWS,
     *ABSENCE_ROWS,
     *SPOOL_ROWS,
