@@ -26,7 +26,7 @@ INDA_DAYS = [f"2023-07-{day}" for day in (10, 11, 12, 13, 14, 17, 18, 19)]
 FXY_DAYS = [f"2023-11-{day}" for day in ("03", "06", "07", "22", "24")]
 # As fast as two cores follow: open, high, low and close of each minute, a day in seven seconds.
 SPEED = "7200"
-FEW_TICKS = {"KITE_SIM_TICKS_PER_BAR": "4"}
+TICKS_PER_BAR = "4"
 CORE_SERVICES = ("ingest", "indicators", "signals", "writer")
 _PLAYED_WITHIN_S = 240
 
@@ -146,12 +146,18 @@ def _value(stored: Any) -> Decimal | None:
     return None if pd.isna(stored) else stored
 
 
+def played(home: Path, recording: Path) -> Stack:
+    """Return a stack that plays a recording, to be entered."""
+    options = ("--csv", str(recording), "--speed", SPEED)
+    return Stack(home, *options, KITE_SIM_TICKS_PER_BAR=TICKS_PER_BAR)
+
+
 @pytest.mark.timeout(600)
 def test_days_of_minutes_equal_the_independent_calculation(home: Path, tmp_path: Path) -> None:
     """Candles, sma9, vwap and crosses of eight INDA days are equal, and so is each tick's pair."""
     recording = cut(INDA, INDA_DAYS, tmp_path)
     expected = oracle.candles(oracle.minute_bars(recording))
-    with Stack(home, "--csv", str(recording), "--speed", SPEED, **FEW_TICKS) as stack:
+    with played(home, recording) as stack:
         wait_until_played(stack, "INDA", expected)
         assert_rows_equal(stack, "INDA", expected)
         assert_ticks_consistent(stack, "INDA")
@@ -162,7 +168,7 @@ def test_killing_each_core_service_makes_no_difference(home: Path, tmp_path: Pat
     """Days with many empty minutes, a clock change and a half day survive kill -9 of everybody."""
     recording = cut(FXY, FXY_DAYS, tmp_path)
     expected = oracle.candles(oracle.minute_bars(recording))
-    with Stack(home, "--csv", str(recording), "--speed", SPEED, **FEW_TICKS) as stack:
+    with played(home, recording) as stack:
         for service in CORE_SERVICES:
             stack.kill(service)
         assert count_candles(stack) < len(expected), "the kills came when all was over"
