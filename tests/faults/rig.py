@@ -44,7 +44,8 @@ STILL_WITHIN_S = 20.0
 REACHED_WITHIN_S = 30.0
 _CONTROL_TOKEN = "faults"
 _TICKS_PER_BAR = 4
-_CURRENT_MS_MAX = 500
+# How far rows may be behind: the flush and the commit, on a machine that is busy with other stacks.
+_CURRENT_MS_MAX = 2_000
 _BROKER_TIME = "kite_sim_virtual_time_seconds"
 _STILL = "TtZX"  # how the kernel calls a thread that is stopped, traced, or has ended
 
@@ -326,7 +327,7 @@ class Rig:
         """Wait until what arrived after `since_ms` is in rows, and return when that was.
 
         Both are wall time in epoch milliseconds. The definition: a wire frame that was received
-        after `since_ms` and stood at the end of MARKET has, within half a second, its own rows and
+        after `since_ms` and stood at the end of MARKET has, within two seconds, its own rows and
         all that follow from it committed in every partition.
         """
         head: Head | None = None
