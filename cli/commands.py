@@ -104,7 +104,7 @@ def kite() -> None:
     \b
     First steps:
       ./kite up                    start everything with a simulated market
-      ./kite tail 'live.>'         watch ticks, candles and signals
+      ./kite tail                  watch ticks, candles and signals
       ./kite status                see what runs
     """
 
@@ -210,7 +210,7 @@ def status(home: str | None, as_json: bool) -> int:
 @_home_option
 @_json_option
 def tail(subjects: tuple[str, ...], count: int | None, home: str | None, as_json: bool) -> None:
-    """Show what flows over the bus; all live subjects if none is named.
+    """Show what flows over the bus; ticks, candles, signals if none is named.
 
     \b
     Examples:
@@ -220,8 +220,10 @@ def tail(subjects: tuple[str, ...], count: int | None, home: str | None, as_json
       ./kite tail 'market.*'
     """
     from cli.tail import run
+    from deploy.nats.policy import PUBLIC, permissions
 
-    run(_home(home), subjects or ("live.>",), count=count, as_json=as_json)
+    public = permissions(1)[PUBLIC].subscribe
+    run(_home(home), subjects or public, count=count, as_json=as_json)
 
 
 @kite.command()

@@ -37,7 +37,7 @@ def run(home: Home, subjects: tuple[str, ...], *, count: int | None, as_json: bo
     for subject in subjects:
         if not subject or any(part == "" for part in subject.split(".")) or " " in subject:
             raise SettingsError(
-                [f"{subject!r} is no subject; for example 'live.>' or live.tick.QQQ"]
+                [f"{subject!r} is no subject; for example 'live.signal.>' or live.tick.QQQ"]
             )
     url = current_state(home).nats or ""
     asyncio.run(_tail(url, subjects, count, as_json))

@@ -261,7 +261,7 @@ class _Run:
         self._progress.finish(
             [
                 ("ready", f"after {took_ms / 1000:.1f} s"),
-                ("watch", "./kite tail 'live.>'"),
+                ("watch", "./kite tail"),
                 ("look", "./kite status"),
                 ("check", "./kite health"),
                 ("stop", "Ctrl-C, or ./kite down"),
