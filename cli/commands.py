@@ -210,7 +210,7 @@ def status(home: str | None, as_json: bool) -> int:
 @_home_option
 @_json_option
 def tail(subjects: tuple[str, ...], count: int | None, home: str | None, as_json: bool) -> None:
-    """Show what flows over the bus; ticks, candles, signals if none is named.
+    """Show what flows over the bus; public subjects if none is named.
 
     \b
     Examples:
