@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.servers.host import explain_os_errors, sync, sync_tree
+from cli.servers.host import explain_os_errors
+from libs.common.durable import sync, sync_tree
 from libs.common.errors import ServerError
 
 __all__ = ["PostgresPrograms", "nats_program", "postgres_programs", "postgres_programs_in"]

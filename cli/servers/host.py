@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from libs.common.durable import sync
 from libs.common.errors import ServerError
 
 __all__ = [
@@ -33,8 +34,6 @@ __all__ = [
     "processes_named",
     "require_free_space",
     "server_account",
-    "sync",
-    "sync_tree",
     "write_private",
 ]
 
@@ -145,22 +144,6 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
             staged.unlink(missing_ok=True)
             raise
         sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a directory, to the disk; raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_tree(root: Path) -> None:
-    """Bring a directory with all that is in it to the disk; raises OSError."""
-    for path in (*root.rglob("*"), root):
-        if not path.is_symlink():
-            sync(path)
 
 
 def require_free_space(path: Path, needed_bytes: int) -> None:

@@ -37,6 +37,7 @@ from deploy.supabase.roles import (
     roles_sql,
     scram_verifier,
 )
+from libs.common.durable import sync
 from libs.common.errors import ServerError
 
 __all__ = ["PostgresServer"]
@@ -155,7 +156,7 @@ class PostgresServer:
         self._run("initdb", "-D", staged, "--sync-only")
         with host.explain_os_errors(self._home):
             staged.rename(self._data)
-            host.sync(self._data.parent)
+            sync(self._data.parent)
 
     def _check_version(self) -> None:
         found = (self._data / "PG_VERSION").read_text(encoding="ascii").strip()

@@ -25,6 +25,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from libs.common import failpoints
+from libs.common.durable import sync
 from libs.common.errors import KiteError
 
 __all__ = ["Record", "Spool", "SpoolDamaged", "SpoolFull"]
@@ -164,7 +165,7 @@ class Spool:
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, _header(self._created_ms), 0)
         os.fsync(self._fd)
-        _sync_directory(self._path.parent)
+        sync(self._path.parent)
         self._head = self._tail = _HEADER.size
 
     def _read(self, at: int, bytes_max: int) -> list[Record]:
@@ -216,11 +217,3 @@ def _decode(chunk: bytes, offset: int) -> Record | None:
 def _header(stream_created_ms: int) -> bytes:
     body = _MAGIC + stream_created_ms.to_bytes(8, "little")
     return body + zlib.crc32(body).to_bytes(4, "little")
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from libs.common.durable import sync
 from libs.common.errors import KiteError
 
 __all__ = ["TokenFile", "TokenInvalid"]
@@ -58,11 +59,7 @@ class TokenFile:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(self._path.parent)
 
     def _checked(self, wrapped: object) -> dict[str, Any]:
         if isinstance(wrapped, dict) and isinstance(wrapped.get("creation_timestamp"), int | float):

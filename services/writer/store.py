@@ -37,9 +37,16 @@ from services.writer import upserts
 from services.writer.core import Batch, Lines, Position
 from services.writer.rows import CANDLE_COLUMNS, INDICATOR_COLUMNS, TICK_COLUMNS, candle_line
 
-__all__ = ["PostgresStore", "Report", "Store"]
+__all__ = [
+    "CONNECT_TIMEOUT_S",
+    "DRIVER_ERRORS",
+    "PostgresStore",
+    "Report",
+    "Store",
+    "one_line",
+]
 
-_CONNECT_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 _COMMAND_MARGIN_S = 10
 # Nobody holds for long what another writer waits for, unless it was stopped in the middle.
 _LOCK_TIMEOUT_S = 2
@@ -50,7 +57,7 @@ _LINES_PER_BITE = 500
 _DATA_EXCEPTION, _CONSTRAINT_VIOLATION = "22", "23"
 
 # What the driver raises when a connection breaks; the last one when that happens at a bad moment.
-_DRIVER_ERRORS = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+DRIVER_ERRORS = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 _META = "SELECT value FROM public.kite_meta WHERE key = $1"
 _CLAIM_META = "INSERT INTO public.kite_meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
@@ -149,7 +156,7 @@ class PostgresStore:
             self._dsn,
             min_size=0,
             max_size=self._connections_max,
-            timeout=_CONNECT_TIMEOUT_S,
+            timeout=CONNECT_TIMEOUT_S,
             # The server's own limit comes first and says more; this one is for a silent network.
             command_timeout=self._statement_timeout_s + _COMMAND_MARGIN_S,
             reset=_keep_session,
@@ -261,10 +268,10 @@ class PostgresStore:
         """Lend a connection; whatever the driver raises meanwhile comes out as an error of ours."""
         assert self._pool is not None, "the store is used outside its context"
         try:
-            async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
                 try:
                     yield connection
-                except _DRIVER_ERRORS:
+                except DRIVER_ERRORS:
                     # Nobody knows what state it is in, unless the pool took it back already.
                     with suppress(asyncpg.InterfaceError):
                         connection.terminate()
@@ -273,10 +280,10 @@ class PostgresStore:
             if _is_missing_partition(error):
                 self._partitions.clear()  # somebody removed one: make it again
             elif (error.sqlstate or "")[:2] in (_DATA_EXCEPTION, _CONSTRAINT_VIOLATION):
-                raise RowsRefused(_one_line(error)) from error
-            raise StoreUnavailable(_one_line(error)) from error
-        except _DRIVER_ERRORS as error:
-            raise StoreUnavailable(_one_line(error)) from error
+                raise RowsRefused(one_line(error)) from error
+            raise StoreUnavailable(one_line(error)) from error
+        except DRIVER_ERRORS as error:
+            raise StoreUnavailable(one_line(error)) from error
 
 
 async def _keep_session(_: object) -> None:
@@ -353,7 +360,7 @@ def _is_missing_partition(error: asyncpg.PostgresError) -> bool:
     return isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Say what the database said, with the row or key that it names."""
     detail = getattr(error, "detail", None)
     text = f"{type(error).__name__}: {error}" + (f" ({detail})" if detail else "")

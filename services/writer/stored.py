@@ -20,10 +20,10 @@ from libs.common.errors import StoreUnavailable
 from services.writer.core import Position
 from services.writer.findings import Lane
 from services.writer.ledger import Group, Rows, Span, Tally
+from services.writer.store import CONNECT_TIMEOUT_S, DRIVER_ERRORS, one_line
 
 __all__ = ["Snapshot", "StoredRows"]
 
-_CONNECT_TIMEOUT_S = 10.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(9999, 12, 31, tzinfo=UTC)
 _STRANGERS_MAX = 100
@@ -86,8 +86,8 @@ class StoredRows:
             self._dsn,
             min_size=0,
             max_size=1,
-            timeout=_CONNECT_TIMEOUT_S,
-            command_timeout=self._statement_timeout_s + _CONNECT_TIMEOUT_S,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=self._statement_timeout_s + CONNECT_TIMEOUT_S,
             server_settings={
                 "application_name": "kite-reconciler",
                 "default_transaction_read_only": "on",
@@ -155,16 +155,10 @@ class StoredRows:
     async def _connection(self) -> AsyncIterator[Any]:
         assert self._pool is not None, "the store is used outside its context"
         try:
-            async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
                 yield connection
-        except (
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-        ) as error:
-            raise StoreUnavailable(_one_line(error)) from error
-        except (OSError, TimeoutError) as error:
-            raise StoreUnavailable(_one_line(error)) from error
+        except (asyncpg.PostgresError, *DRIVER_ERRORS) as error:
+            raise StoreUnavailable(one_line(error)) from error
 
 
 async def _groups(connection: Any, rows: Rows, spans: Iterable[Span]) -> dict[Group, Tally]:
@@ -182,7 +176,3 @@ async def _groups(connection: Any, rows: Rows, spans: Iterable[Span]) -> dict[Gr
 
 def _moment(ts_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=ts_ms)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
