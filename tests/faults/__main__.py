@@ -52,11 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = asyncio.run(_campaign(options, usable))
     if not options.short and options.replay is None:
         report.write(ROWS)
+    Console().print(report.summary(runs))
+    sharp = not options.short or asyncio.run(hunts.short(usable))
+    # Last, because whoever looks at a log begins at its end.
     failed = [each for each in runs if each.violations]
     for each in failed:
         _tell(each)
-    Console().print(report.summary(runs))
-    sharp = not options.short or asyncio.run(hunts.short(usable))
+    missed = "" if sharp else "; not every planted defect was found out"
+    print(f"\n{len(runs)} runs, {len(failed)} violated{missed}")
     return 1 if failed or not sharp else 0
 
 
