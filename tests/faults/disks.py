@@ -24,7 +24,7 @@ __all__ = ["MIB", "Disk", "LoopDisk", "directory", "loop_disk", "loop_unusable"]
 
 MIB = 1 << 20
 COPIES_MAX = 20
-_GONE_WITHIN_S = 20.0
+_GONE_WITHIN_S = 60.0
 _BALLAST = "ballast"
 _WITNESS = "never-synced"
 # Which of the kernel's figures about a block device tell of a write that is done or on its way.

@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -38,10 +38,11 @@ __all__ = ["CORE", "SERVERS", "SERVICES", "Rig", "Twin"]
 CORE = ("indicators", "signals", "writer")
 SERVICES = ("ingest", *CORE)
 SERVERS = ("nats", "postgres")
-UP_WITHIN_S = 60.0
-CAUGHT_UP_WITHIN_S = 60.0
-STILL_WITHIN_S = 20.0
-REACHED_WITHIN_S = 30.0
+UP_WITHIN_S = 120.0
+CAUGHT_UP_WITHIN_S = 180.0
+STILL_WITHIN_S = 60.0
+REACHED_WITHIN_S = 120.0
+TOLD_WITHIN_S = 120.0
 _CONTROL_TOKEN = "faults"
 _TICKS_PER_BAR = 4
 # How far rows may be behind: the flush and the commit, on a machine that is busy with other stacks.
@@ -390,7 +391,7 @@ class Rig:
         return struck
 
     async def _control(self, method: str, body: object) -> dict[str, dict[str, int]]:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=TOLD_WITHIN_S) as client:
             answer = await client.request(
                 method,
                 f"{self.state().schwab}/sim/faults",
@@ -402,14 +403,18 @@ class Rig:
         return found
 
     async def metric(self, service: str, name: str, **labels: str) -> float:
-        """Return a service's metric, summed over other labels; 0 when it was never touched."""
-        return await _sample(self._metrics_url(service), name, labels)
+        """Return a service's metric, summed over other labels; 0 when it was never touched.
+
+        Waits for a service that is just starting again, or has no time for its observers.
+        """
+
+        return await _told(lambda: self.process(service).metrics, name, labels)
 
     async def metric_of_all(self, service: str, name: str, **labels: str) -> list[float]:
         """Return one metric of each instance of a service, the supervised one first."""
         twins = [twin for twin in self.twins.values() if twin.service == service]
-        urls = [self._metrics_url(service), *[await self._url_of(twin) for twin in twins]]
-        return [await _sample(url, name, labels) for url in urls]
+        supervised = await self.metric(service, name, **labels)
+        return [supervised, *[await _told(twin.metrics, name, labels) for twin in twins]]
 
     async def fenced(self, service: str) -> int:
         """Return how many stale writes of all instances of a service were refused so far."""
@@ -419,17 +424,6 @@ class Rig:
             publishes = "kite_bus_publishes_total"
             counts = await self.metric_of_all(service, publishes, outcome="fenced")
         return int(sum(counts))
-
-    async def _url_of(self, twin: Twin) -> str:
-        started = f"the twin of {twin.service} has started"
-        url: str | None = await eventually_async(lambda: twin.metrics(), UP_WITHIN_S, started)
-        assert url is not None
-        return url
-
-    def _metrics_url(self, service: str) -> str:
-        url = self.process(service).metrics
-        assert url is not None, f"{service} tells no metrics"
-        return url
 
     def now_ms(self) -> int:
         """Return wall time, the clock by which services stamp what they receive."""
@@ -448,6 +442,21 @@ def _is_still(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return not psutil.pid_exists(pid)
     return all(stat.rpartition(")")[2].split()[0] in _STILL for stat in stats)
+
+
+async def _told(url: Callable[[], str | None], name: str, labels: Mapping[str, str]) -> float:
+    """Return a metric from where it is told, which may be nowhere yet."""
+
+    async def told() -> list[float]:
+        at = url()
+        try:
+            return [] if at is None else [await _sample(at, name, labels)]
+        except httpx.TransportError:
+            return []
+
+    found = await eventually_async(told, TOLD_WITHIN_S, f"somebody tells {name}")
+    assert found is not None
+    return found[0]
 
 
 async def _sample(url: str, name: str, labels: Mapping[str, str]) -> float:

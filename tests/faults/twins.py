@@ -21,7 +21,7 @@ from tests.waiting import eventually_async
 
 __all__ = ["TWIN_ROWS", "kill_one_of_two"]
 
-_WAKES_WITHIN_S = 20.0
+_WAKES_WITHIN_S = 60.0
 _BEFORE_A_WRITE = {
     "indicators": "indicators.publish.before",
     "signals": "signals.publish.before",
@@ -59,7 +59,7 @@ async def _stale_write(service: str, rig: Rig, random: Random) -> int:
     woken_ms = rig.now_ms()
 
     async def refused() -> int:
-        return await rig.fenced(service) - before
+        return max(0, await rig.fenced(service) - before)  # one that died counts from nothing
 
     rig.counts["fenced"] += await eventually_async(
         refused, _WAKES_WITHIN_S, f"the stale write of {service} is refused"

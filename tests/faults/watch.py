@@ -22,6 +22,7 @@ from libs.common import codec, subjects
 __all__ = ["Head", "LiveTick", "Watch"]
 
 _ANSWER_WITHIN_S = 2.0
+_READ_WITHIN_S = 60.0
 _READ = ("MARKET", "INDICATORS", "SIGNALS")
 _POSITIONS = "SELECT stream, partition, frame_n FROM stream_positions"
 
@@ -113,13 +114,19 @@ class Watch:
 
     async def committed(self) -> Committed | None:
         """Return the number of the last frame in rows by stream and partition."""
-        rows = await self.query(_POSITIONS)
+        rows = await self._ask(_ANSWER_WITHIN_S, _POSITIONS)
         return None if rows is None else {(row[0], row[1]): row[2] for row in rows}
 
-    async def query(self, sql: str, *arguments: object) -> list[Any] | None:
+    async def read(self, sql: str, *arguments: object) -> list[Any]:
+        """Read as much as it takes; raises AssertionError if the database is away."""
+        rows = await self._ask(_READ_WITHIN_S, sql, *arguments)
+        assert rows is not None, "the database is away"
+        return rows
+
+    async def _ask(self, within_s: float, sql: str, *arguments: object) -> list[Any] | None:
         """Ask the database, or return None while it is away."""
         try:
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
+            async with asyncio.timeout(within_s):
                 if self._database is None:
                     self._database = await asyncpg.connect(self.state().postgres)
                 rows: list[Any] = await self._database.fetch(sql, *arguments)

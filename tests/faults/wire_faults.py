@@ -20,7 +20,7 @@ from tests.waiting import eventually_async
 
 __all__ = ["WIRE_ROWS"]
 
-STRUCK_WITHIN_S = 30.0
+STRUCK_WITHIN_S = 120.0
 OPEN_WITHIN_S = 180.0
 IMPATIENT = Scene(
     "impatient",
