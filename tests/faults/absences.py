@@ -1,7 +1,7 @@
 """Rows about servers that are away for minutes of the market's time, and about a full spool.
 
-A server is stopped in its tracks, because a killed one is back within a second. At 300 times the
-market's pace, ten seconds are fifty minutes: what decides is how much piles up meanwhile, and that
+A server is stopped in its tracks, because a killed one is back within a second. At 150 times the
+market's pace, ten seconds are 25 minutes: what decides is how much piles up meanwhile, and that
 is what a trial waits for. NATS comes back before the supervisor takes it for sick and restarts it.
 """
 

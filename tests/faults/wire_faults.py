@@ -46,7 +46,7 @@ async def _until_open(rig: Rig) -> None:
 
 
 # Ingest takes silence for a frozen feed in regular hours only, so a run must stay within them.
-MID_SESSION = Scene("mid-session", settings=IMPATIENT.settings, trials_max=4, prepare=_until_open)
+MID_SESSION = Scene("mid-session", settings=IMPATIENT.settings, trials_max=8, prepare=_until_open)
 _REFUSALS = (401, 403, 429, 500, 502, 503)
 _TOKEN_REFUSALS = (400, 401, 403, 429, 500, 503)
 _ANSWERS_AT_LOGIN = 3  # to the login and to two subscriptions
@@ -274,7 +274,7 @@ def _row(
 
 def _harmless() -> tuple[Row, ...]:
     return (
-        _row("stale burst", "nothing comes for up to 3 s (15 minutes of the market), then all at "
+        _row("stale burst", "nothing comes for up to 3 s (7 minutes of the market), then all at "
              "once, with old stamps", _stall),
         _row("malformed", "half frames between the whole ones", _malformed),
         _row("hostile", "wrong types, absurd values, unknown names, deep nesting", _hostile),
