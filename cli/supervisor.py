@@ -9,11 +9,12 @@ milestone, reached when it is first ready (a job: when it ended well, or said th
 report more of them while they run. Milestones are never taken back: a service that dies while its
 server is away is started again at once and waits by itself.
 
-What dies is started again after a back-off that doubles from 0.2 s to 10 s and begins anew once a
-unit has run for as long as the longest of them. Exit codes 2 and 3 are a unit's final word
-(`libs.common.errors`): it is *refused*, and tried again only twice a minute. While the stack
-starts, a refusal or the fifth death of a unit that was never ready aborts everything: better one
-clear line than a loop.
+What dies is started again after a back-off that doubles from 0.2 s to 10 s. It begins anew with a
+process that was ready and lived for three seconds: a process that is killed time and again comes
+back at once each time, one that cannot get up does not use up the machine. Exit codes 2 and 3 are
+a unit's final word (`libs.common.errors`): it is *refused*, and tried again only twice a minute.
+While the stack starts, a refusal or the fifth death of a unit that was never ready aborts
+everything: better one clear line than a loop.
 
 Stopping goes stage by stage (what feeds the pipeline first, the servers last); a stage that is not
 gone within its deadline is killed.
@@ -50,11 +51,11 @@ from cli.units import (
     Unready,
 )
 
-__all__ = ["Supervisor", "backoff_s", "describe_exit"]
+__all__ = ["STABLE_AFTER_S", "Supervisor", "backoff_s", "describe_exit"]
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MAX_S = 10.0
-STABLE_AFTER_S = BACKOFF_MAX_S
+STABLE_AFTER_S = 3.0
 REFUSED_RETRY_S = 30.0
 STARTUP_DEATHS_MAX = 5
 FINAL_EXIT_CODES = frozenset({2, 3})
@@ -73,6 +74,7 @@ class _Standing:
     due_s: float | None = None  # next start, or when to kill a process that was told to end
     restart_wanted: bool = False
     was_ready: bool = False
+    got_up: bool = False  # whether the process of now has been ready
     reason: str = ""
 
 
@@ -153,7 +155,8 @@ class Supervisor:
     def _on_ready(self, name: str) -> None:
         standing = self._of[name]
         if standing.state in (State.STARTING, State.UNREADY):
-            standing.state, standing.reason, standing.was_ready = State.RUNNING, "", True
+            standing.state, standing.reason = State.RUNNING, ""
+            standing.was_ready = standing.got_up = True
             self._reached.add(name)
 
     def _on_unready(self, name: str, reason: str) -> None:
@@ -189,7 +192,7 @@ class Supervisor:
     ) -> list[Action]:
         how = describe_exit(code) + (f": {last_words}" if last_words else "")
         standing.reason = how
-        if now_s - standing.started_s >= STABLE_AFTER_S:
+        if standing.got_up and now_s - standing.started_s >= STABLE_AFTER_S:
             standing.deaths_in_a_row = 0
         standing.deaths_in_a_row += 1
         refused = code in FINAL_EXIT_CODES
@@ -264,7 +267,7 @@ class Supervisor:
             waited = standing.state is State.WAITING and unit.needs <= self._reached
             if waited or self._is_due(standing, now_s):
                 standing.state, standing.due_s = State.STARTING, None
-                standing.started_s = now_s
+                standing.started_s, standing.got_up = now_s, False
                 standing.starts += 1
                 yield Start(unit.name)
         if not self._announced and self._complete():

@@ -140,6 +140,7 @@ async def _strike_all(
     on_trial: Callable[[Trial], None],
 ) -> None:
     for row in order:
+        await rig.steady()
         await rig.a_moment(random)
         if await _broker_ms(rig) > expected.until_ms - _END_MARGIN_MS:
             return

@@ -7,13 +7,12 @@ The rig knows processes, files and sockets; it never reaches into a service. Wha
 from __future__ import annotations
 
 import asyncio
-import json
+import math
 import os
 import shutil
 import signal
-import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -24,16 +23,19 @@ import psutil
 from cli.control import current_state
 from cli.home import Home
 from cli.state import ProcessState, StackState
+from cli.supervisor import STABLE_AFTER_S
 from libs.common.clock import SystemClock
 from tests.e2e.stack import REPOSITORY, Stack
 from tests.faults.bounds import QUEUES, Bounds
 from tests.faults.detours import DetouredStack, Detours
 from tests.faults.disks import Disk
+from tests.faults.metrics import TOLD_WITHIN_S, told
 from tests.faults.recording import TICKERS
+from tests.faults.twin import Twin
 from tests.faults.watch import Head, LiveTick, Watch
 from tests.waiting import eventually_async
 
-__all__ = ["CORE", "SERVERS", "SERVICES", "Rig", "Twin"]
+__all__ = ["CORE", "SERVERS", "SERVICES", "Rig"]
 
 CORE = ("indicators", "signals", "writer")
 SERVICES = ("ingest", *CORE)
@@ -42,56 +44,12 @@ UP_WITHIN_S = 120.0
 CAUGHT_UP_WITHIN_S = 180.0
 STILL_WITHIN_S = 60.0
 REACHED_WITHIN_S = 120.0
-TOLD_WITHIN_S = 120.0
 _CONTROL_TOKEN = "faults"
 _TICKS_PER_BAR = 4
 # How far rows may be behind: the flush and the commit, on a machine that is busy with other stacks.
 _CURRENT_MS_MAX = 2_000
 _BROKER_TIME = "kite_sim_virtual_time_seconds"
 _STILL = "TtZX"  # how the kernel calls a thread that is stopped, traced, or has ended
-
-
-class Twin:
-    """A second instance of a service, told the same as the one that the supervisor runs."""
-
-    def __init__(self, service: str, pid: int, log: Path) -> None:
-        process = psutil.Process(pid)
-        self.service = service
-        self._command = process.cmdline()
-        self._cwd = process.cwd()
-        self._environment = {**process.environ(), "KITE_METRICS_PORT": "0"}
-        self._log = log
-        self._popen: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process id of the instance that runs now."""
-        assert self._popen is not None, "not started"
-        return self._popen.pid
-
-    def start(self) -> None:
-        """Start it, or start it again."""
-        with self._log.open("ab") as log:
-            self._popen = subprocess.Popen(
-                self._command, cwd=self._cwd, env=self._environment, stdout=log, stderr=log
-            )
-
-    def kill(self) -> None:
-        """End it as `kill -9` does."""
-        assert self._popen is not None, "not started"
-        self._popen.kill()
-        self._popen.wait(UP_WITHIN_S)
-
-    def metrics(self) -> str | None:
-        """Return where it tells its metrics, which its log says as soon as it has started."""
-        for line in self._log.read_text().splitlines():
-            if "service.started" in line and (said := json.loads(line))["pid"] == self.pid:
-                return f"{said['metrics']}/metrics"
-        return None
-
-    def poll(self) -> int | None:
-        """Return its exit code, None while it runs."""
-        return self._popen.poll() if self._popen is not None else None
 
 
 class Rig:
@@ -252,6 +210,17 @@ class Rig:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    async def steady(self) -> None:
+        """Wait until everything has run for so long that its next start comes at once."""
+
+        def settled() -> bool:
+            state = self.state()
+            pids = [each.pid for each in (*state.services.values(), *state.servers.values())]
+            now_s = self.now_ms() / 1000
+            return all(pid and now_s - _started_s(pid) > STABLE_AFTER_S for pid in pids)
+
+        await eventually_async(settled, UP_WITHIN_S, "everything runs")
+
     async def replaced(self, name: str, pid: int) -> None:
         """Wait until another process runs in the place of `pid`."""
 
@@ -408,13 +377,13 @@ class Rig:
         Waits for a service that is just starting again, or has no time for its observers.
         """
 
-        return await _told(lambda: self.process(service).metrics, name, labels)
+        return await told(lambda: self.process(service).metrics, name, labels)
 
     async def metric_of_all(self, service: str, name: str, **labels: str) -> list[float]:
         """Return one metric of each instance of a service, the supervised one first."""
         twins = [twin for twin in self.twins.values() if twin.service == service]
         supervised = await self.metric(service, name, **labels)
-        return [supervised, *[await _told(twin.metrics, name, labels) for twin in twins]]
+        return [supervised, *[await told(twin.metrics, name, labels) for twin in twins]]
 
     async def fenced(self, service: str) -> int:
         """Return how many stale writes of all instances of a service were refused so far."""
@@ -435,6 +404,14 @@ class Rig:
         return TICKERS
 
 
+def _started_s(pid: int) -> float:
+    """Return the wall time at which a process began; never, if it is gone already."""
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return math.inf
+
+
 def _is_still(pid: int) -> bool:
     """Whether every thread of a process is stopped, or over."""
     try:
@@ -442,34 +419,6 @@ def _is_still(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return not psutil.pid_exists(pid)
     return all(stat.rpartition(")")[2].split()[0] in _STILL for stat in stats)
-
-
-async def _told(url: Callable[[], str | None], name: str, labels: Mapping[str, str]) -> float:
-    """Return a metric from where it is told, which may be nowhere yet."""
-
-    async def told() -> list[float]:
-        at = url()
-        try:
-            return [] if at is None else [await _sample(at, name, labels)]
-        except httpx.TransportError:
-            return []
-
-    found = await eventually_async(told, TOLD_WITHIN_S, f"somebody tells {name}")
-    assert found is not None
-    return found[0]
-
-
-async def _sample(url: str, name: str, labels: Mapping[str, str]) -> float:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        answer = await client.get(url)
-    answer.raise_for_status()
-    wanted = [f'{label}="{value}"' for label, value in labels.items()]
-    samples = (line.rpartition(" ") for line in answer.text.splitlines())
-    return sum(
-        float(value)
-        for key, _, value in samples
-        if key.partition("{")[0] == name and all(each in key for each in wanted)
-    )
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

@@ -178,8 +178,8 @@ class TestRestarting:
         machine.handle(Exited("feed", -9), 10)
         assert machine.handle(Elapsed(), 11) == [Start("nats"), Start("feed")]
 
-    def test_waits_grow_and_begin_anew_after_a_stable_minute(self) -> None:
-        """0.2 s doubles up to 10 s; a minute of life brings it back."""
+    def test_waits_grow_and_begin_anew_with_a_process_that_got_up(self) -> None:
+        """0.2 s doubles up to 10 s; to live for long is not enough, it has to have been ready."""
         machine = running()
         now_s, waits = 100.0, []
         for _ in range(8):
@@ -190,8 +190,15 @@ class TestRestarting:
             now_s = due_s
             machine.handle(Elapsed(), now_s)
         assert waits == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
-        machine.handle(Exited("feed", 1), now_s + STABLE_AFTER_S)
-        assert machine.next_due_s() == now_s + STABLE_AFTER_S + BACKOFF_FIRST_S
+        now_s += STABLE_AFTER_S
+        machine.handle(Exited("feed", 1), now_s)
+        assert machine.next_due_s() == now_s + BACKOFF_MAX_S
+        now_s += BACKOFF_MAX_S
+        machine.handle(Elapsed(), now_s)
+        machine.handle(Ready("feed"), now_s + 1)
+        now_s += STABLE_AFTER_S
+        machine.handle(Exited("feed", 1), now_s)
+        assert machine.next_due_s() == now_s + BACKOFF_FIRST_S
 
     @pytest.mark.parametrize("code", [2, 3])
     def test_a_refusal_while_running_is_tried_again_seldom(self, code: int) -> None:
