@@ -18,13 +18,20 @@ __all__ = ["Sent", "SentTick", "read_ledger"]
 class SentTick(msgspec.Struct, frozen=True):
     """One tick on the wire; an `image` opens a connection and need not be a tick of its own.
 
-    `volume` is what the day's volume has grown by, None if an image says nothing about that.
+    `volume` is what the day's volume has grown by, None if an image says nothing about that. A
+    later image may tell the same trade again with another day volume, which is then in `retold`:
+    who has missed the first has that one.
     """
 
     price: float
     total_volume: int
     image: bool
     volume: int | None = None
+    retold: tuple[int, ...] = ()
+
+    def tells(self, price: float, total_volume: int) -> bool:
+        """Whether the wire has said these of the trade."""
+        return price == self.price and total_volume in (self.total_volume, *self.retold)
 
 
 Sent = dict[str, dict[int, SentTick]]
@@ -60,12 +67,17 @@ def _lay_over(item: dict[str, float], state: dict[str, float], sent: Sent) -> No
     state.update(news)
     if len(state) == len(_WATCHED) and not _is_reset(before, state):
         ticks = sent.setdefault(str(item["key"]), {})
-        traded_ms = int(state[_TRADED_MS])
-        image = _IMAGE_MARK in item and (traded_ms not in ticks or ticks[traded_ms].image)
+        traded_ms, total_volume = int(state[_TRADED_MS]), int(state[_VOLUME])
+        image = _IMAGE_MARK in item
+        known = ticks.get(traded_ms)
+        if image and known is not None and known.price == state[_PRICE]:
+            retold = (*known.retold, total_volume)
+            ticks[traded_ms] = msgspec.structs.replace(known, volume=None, retold=retold)
+            return
         volume = None
-        if _IMAGE_MARK not in item and _VOLUME in before:
+        if not image and _VOLUME in before:
             volume = max(int(state[_VOLUME] - before[_VOLUME]), 0)
-        ticks[traded_ms] = SentTick(state[_PRICE], int(state[_VOLUME]), image, volume)
+        ticks[traded_ms] = SentTick(state[_PRICE], total_volume, image, volume)
 
 
 def _is_reset(before: dict[str, float], state: dict[str, float]) -> bool:

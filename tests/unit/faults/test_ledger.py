@@ -33,6 +33,17 @@ def test_quotes_are_no_ticks(tmp_path: Path) -> None:
     assert sent(tmp_path, IMAGE, {"key": "QQQ", "1": 9.9, "34": 3_000}).keys() == {1_000}
 
 
+def test_an_image_tells_a_trade_again(tmp_path: Path) -> None:
+    """After a reset of the volume the day's volume differs; either may have been heard first."""
+    trade = {"key": "QQQ", "8": 5, "35": 2_000}
+    found = sent(tmp_path, IMAGE, trade, {**IMAGE, "8": 500, "35": 2_000})
+    tick = found[2_000]
+    assert (tick.image, tick.volume) == (False, None)
+    assert tick.tells(tick.price, 5)
+    assert tick.tells(tick.price, 500)
+    assert not tick.tells(tick.price, 501)
+
+
 def test_the_daily_reset_is_no_tick(tmp_path: Path) -> None:
     """The volume falls by itself; the tick before it stays what it was."""
     found = sent(
