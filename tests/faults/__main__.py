@@ -21,6 +21,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -116,6 +117,7 @@ async def _campaign(options: argparse.Namespace, rows: Sequence[Row]) -> list[Ru
                 progress.update(bar, description=f"{batch[0].scene.name}, seed {seed}")
                 left.subtract(row.name for row in batch)
                 found = await run(batch[0].scene, batch, seed, recording, expected, on_trial)
+                found = msgspec.structs.replace(found, jobs=options.jobs)
                 runs.append(found)
                 if not options.short and options.replay is None:
                     report.keep(found)

@@ -52,13 +52,17 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What one run found; no violations means that everything held."""
+    """What one run found; no violations means that everything held.
+
+    `jobs` is how many stacks shared the machine with it, itself included.
+    """
 
     scene: str
     seed: int
     trials: tuple[Trial, ...]
     violations: tuple[str, ...]
     rss_bytes: dict[str, int] = {}
+    jobs: int = 1
 
 
 class Baseline(msgspec.Struct, frozen=True):
