@@ -170,12 +170,14 @@ async def _own_until_stopped(
     """Own, lose and own again; `idle` is set while only others can end the waiting."""
     backoff = Backoff()
     consumer = subjects.consumer_name(ownership.service, ownership.partition)
+    condition = f"partition-{ownership.partition}"
     while not runtime.stop.is_set():
         idle.set()
         try:
             # Judged before standing by as well: an empty stream, such as one made anew, has no
             # owner, so a position that does not fit it would otherwise never be refused.
             await _read_standing(bus, ownership)
+            runtime.health.met(condition)
             async with bus.lease(ownership.input_stream, consumer) as lease:
                 idle.clear()
                 with share.holding():
@@ -188,7 +190,7 @@ async def _own_until_stopped(
             runtime.log.warning(
                 "owner.reload", partition=ownership.partition, reason=reason, error=str(error)
             )
-            runtime.health.require(f"partition-{ownership.partition}", f"{reason}: {error}")
+            runtime.health.require(condition, f"{reason}: {error}")
             await backoff.pause(runtime.stop)
 
 

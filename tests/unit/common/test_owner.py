@@ -257,6 +257,26 @@ async def test_a_zombie_is_fenced_and_reloads() -> None:
 
 
 @in_loop
+async def test_who_was_fenced_and_stands_by_is_ready() -> None:
+    """It could take over at any moment; only who is ready gets its share of the partitions."""
+    bench = Bench()
+    async with bench.owner() as first:
+        await bench.send(1)
+        await bench.answered(1)
+        async with bench.owner() as second:
+            other = Frame(SCHEMA_VERSION, 0, 2, 2, 2, MORNING_MS, MORNING_MS, (Clock(11),))
+            await bench.feed.publish("indicators.0", codec.encode_frame(other), expected_last_seq=1)
+            await bench.send(10)
+            await bench.send(100)
+            await bench.answered(3)
+
+            def both_ready() -> bool:
+                return first.runtime.health.ready and second.runtime.health.ready
+
+            await eventually_async(both_ready, 10, "both are ready")
+
+
+@in_loop
 async def test_missing_input_makes_blind_until_the_next_day() -> None:
     """After a hole the day's answers are empty but for one Gap; the next day starts anew."""
     bench = Bench()
