@@ -68,15 +68,16 @@ def _lay_over(item: dict[str, float], state: dict[str, float], sent: Sent) -> No
     if len(state) == len(_WATCHED) and not _is_reset(before, state):
         ticks = sent.setdefault(str(item["key"]), {})
         traded_ms, total_volume = int(state[_TRADED_MS]), int(state[_VOLUME])
-        image = _IMAGE_MARK in item
+        in_image = _IMAGE_MARK in item
         known = ticks.get(traded_ms)
-        if image and known is not None and known.price == state[_PRICE]:
+        if in_image and known is not None and known.price == state[_PRICE]:
             retold = (*known.retold, total_volume)
             ticks[traded_ms] = msgspec.structs.replace(known, volume=None, retold=retold)
             return
         volume = None
-        if not image and _VOLUME in before:
+        if not in_image and _VOLUME in before:
             volume = max(int(state[_VOLUME] - before[_VOLUME]), 0)
+        image = in_image and (known is None or known.image)
         ticks[traded_ms] = SentTick(state[_PRICE], total_volume, image, volume)
 
 

@@ -44,6 +44,13 @@ def test_an_image_tells_a_trade_again(tmp_path: Path) -> None:
     assert not tick.tells(tick.price, 501)
 
 
+def test_an_image_with_another_price_excuses_no_tick(tmp_path: Path) -> None:
+    """What was sent as a tick must be stored, whatever an image says of that moment later."""
+    trade = {"key": "QQQ", "8": 130, "35": 2_000}
+    found = sent(tmp_path, IMAGE, trade, {**IMAGE, "3": 11.0, "8": 130, "35": 2_000})
+    assert not found[2_000].image
+
+
 def test_the_daily_reset_is_no_tick(tmp_path: Path) -> None:
     """The volume falls by itself; the tick before it stays what it was."""
     found = sent(
