@@ -376,7 +376,6 @@ class Rig:
 
         Waits for a service that is just starting again, or has no time for its observers.
         """
-
         return await told(lambda: self.process(service).metrics, name, labels)
 
     async def metric_of_all(self, service: str, name: str, **labels: str) -> list[float]:

@@ -87,6 +87,12 @@ class Bench:
             "market.0", codec.encode_frame(frame), expected_last_seq=stored.seq if stored else 0
         )
 
+    async def overtake(self) -> None:
+        """Answer the second frame in the owner's place, so that its own answer is refused."""
+        other = Frame(SCHEMA_VERSION, 0, 2, 2, 2, MORNING_MS, MORNING_MS, (Clock(11),))
+        await self.feed.publish("indicators.0", codec.encode_frame(other), expected_last_seq=1)
+        await self.send(10)
+
     def answers(self) -> list[Frame]:
         """Return every answer in the output stream."""
         stored = self.server.stream("INDICATORS").from_seq("indicators.0", 1, 1_000_000)
@@ -244,9 +250,7 @@ async def test_a_zombie_is_fenced_and_reloads() -> None:
     async with bench.owner() as owner:
         await bench.send(1)
         await bench.answered(1)
-        other = Frame(SCHEMA_VERSION, 0, 2, 2, 2, MORNING_MS, MORNING_MS, (Clock(11),))
-        await bench.feed.publish("indicators.0", codec.encode_frame(other), expected_last_seq=1)
-        await bench.send(10)
+        await bench.overtake()
         await bench.send(100)
         answers = await bench.answered(3)
         fenced = owner.runtime.metrics.registry.get_sample_value(
@@ -264,9 +268,7 @@ async def test_who_was_fenced_and_stands_by_is_ready() -> None:
         await bench.send(1)
         await bench.answered(1)
         async with bench.owner() as second:
-            other = Frame(SCHEMA_VERSION, 0, 2, 2, 2, MORNING_MS, MORNING_MS, (Clock(11),))
-            await bench.feed.publish("indicators.0", codec.encode_frame(other), expected_last_seq=1)
-            await bench.send(10)
+            await bench.overtake()
             await bench.send(100)
             await bench.answered(3)
 
