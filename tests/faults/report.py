@@ -148,12 +148,12 @@ _INTRODUCTION = """\
 What was done to the running stack, how often, and what came of it. Written by `make faults`; the
 harness is in `tests/faults`. Code {code}, {runs} runs.
 
-A *run* starts the whole stack with `./kite up` on recorded minutes of eight tickers at 150 times
-their pace, and strikes it again and again; each strike is a *trial*. At the end its rows are held
-against those of a run without faults (SHA-256 of every table), against what the simulator noted as
-sent, and against what was said on the live subjects. A violation counts against every row of its
-run. The bound is what no violation in n trials says with 95 % confidence about the chance of one:
-3/n.
+A *run* starts the whole stack with `./kite up` on recorded minutes of eight tickers at 75 to
+150 times their pace, and strikes it again and again; each strike is a *trial*. At the end its rows
+are held against those of a run without faults (SHA-256 of every table), against what the simulator
+noted as sent, and against what was said on the live subjects. A violation counts against every row
+of its run. The bound is what no violation in n trials says with 95 % confidence about the chance of
+one: 3/n.
 
 *Recovery* is the time from the blow (for a stopped process or a sick surrounding: from its end)
 until a wire frame received since then, the newest there was, had all its rows committed in every

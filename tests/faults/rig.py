@@ -29,7 +29,7 @@ from tests.e2e.stack import REPOSITORY, Stack
 from tests.faults.bounds import QUEUES, Bounds
 from tests.faults.detours import DetouredStack, Detours
 from tests.faults.disks import Disk
-from tests.faults.metrics import TOLD_WITHIN_S, told
+from tests.faults.metrics import NO_TLS, TOLD_WITHIN_S, told
 from tests.faults.recording import TICKERS
 from tests.faults.twin import Twin
 from tests.faults.watch import Head, LiveTick, Watch
@@ -360,7 +360,9 @@ class Rig:
         return struck
 
     async def _control(self, method: str, body: object) -> dict[str, dict[str, int]]:
-        async with httpx.AsyncClient(trust_env=False, timeout=TOLD_WITHIN_S) as client:
+        async with httpx.AsyncClient(
+            trust_env=False, verify=NO_TLS, timeout=TOLD_WITHIN_S
+        ) as client:
             answer = await client.request(
                 method,
                 f"{self.state().schwab}/sim/faults",
