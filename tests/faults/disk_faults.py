@@ -19,7 +19,7 @@ __all__ = ["DISK_ROWS"]
 
 FIRST_START_BYTES = 150 * MIB
 LEFT_BYTES_MAX = 1 << 20
-FELT_WITHIN_S = 120.0
+FELT_WITHIN_S = 300.0  # the market fills it, at the pace of the scene
 MINUTES_MAX = 20
 _WELL = frozenset({"running", "starting"})
 
