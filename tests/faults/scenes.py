@@ -15,7 +15,7 @@ from tests.faults.planted import planted
 from tests.faults.rig import CORE, Rig
 from tests.servers import temporary_home
 
-__all__ = ["DETOURED", "PLAIN", "POWER", "SMALL_DISK", "TWINS", "Scene"]
+__all__ = ["DETOURED", "PLAIN", "POWER", "SMALL_DISK", "SPEED", "TWINS", "Scene"]
 
 SPEED = 75.0
 """Three stacks side by side on two cores follow, with room for the backlog that a fault leaves.
