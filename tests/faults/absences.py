@@ -16,7 +16,7 @@ import psutil
 from libs.common.codec import FRAME_BYTES_MAX
 from tests.faults.rig import Rig
 from tests.faults.row import Row
-from tests.faults.scenes import SPEED, Scene
+from tests.faults.scenes import Scene
 from tests.waiting import eventually_async
 
 __all__ = ["ABSENCE_ROWS"]
@@ -25,11 +25,11 @@ FELT_WITHIN_S = 120.0
 _SPOOL_BYTES = "kite_ingest_spool_bytes"
 _BROKER_MS = "kite_ingest_broker_time_ms"
 _REFUSED = "kite_ingest_refused_events_total"
-# Twice the pace of the others: the spool has to be full before `kite up` loses patience with a NATS
-# that does not answer, and starts another one after half a minute.
+# At half this pace the spool would not be full before `kite up` loses patience with a NATS that does
+# not answer, and starts another one after half a minute.
 SMALL_SPOOL = Scene(
     "small spool",
-    speed=2 * SPEED,
+    speed=150.0,
     settings={"KITE_INGEST_SPOOL_BYTES_MAX": str(FRAME_BYTES_MAX)},
 )
 

@@ -15,10 +15,10 @@ from tests.faults.planted import planted
 from tests.faults.rig import CORE, Rig
 from tests.servers import temporary_home
 
-__all__ = ["DETOURED", "PLAIN", "POWER", "SMALL_DISK", "SPEED", "TWINS", "Scene"]
+__all__ = ["DETOURED", "PLAIN", "POWER", "SMALL_DISK", "TWINS", "Scene"]
 
-SPEED = 75.0
-"""Three stacks side by side on two cores follow, with room for the backlog that a fault leaves.
+SPEED = 150.0
+"""Two stacks side by side on two cores follow, with room for the backlog that a fault leaves.
 
 Each frame is synced to the disk three times, one after the other: at twice this pace a busy machine
 needs half a minute for what piled up in ten seconds.
