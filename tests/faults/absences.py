@@ -25,8 +25,8 @@ FELT_WITHIN_S = 120.0
 _SPOOL_BYTES = "kite_ingest_spool_bytes"
 _BROKER_MS = "kite_ingest_broker_time_ms"
 _REFUSED = "kite_ingest_refused_events_total"
-# At half this pace the spool would not be full before `kite up` loses patience with a NATS that does
-# not answer, and starts another one after half a minute.
+# At half this pace the spool would not be full before `kite up` loses patience with a NATS that
+# does not answer, and starts another one after half a minute.
 SMALL_SPOOL = Scene(
     "small spool",
     speed=150.0,
