@@ -182,7 +182,9 @@ class Account:
             try:
                 write(token, *args, **kwargs)
             except OSError as error:
-                # The library holds the new token, so work goes on; the next refresh writes again.
+                # Work goes on with the new token, and the next refresh writes again. The library
+                # knows it for requests by now, and for logins to the streamer only from here.
+                metadata.token = token
                 get_logger().error("token.not_saved", reason=error.strerror)
 
         mounts = None

@@ -23,7 +23,10 @@ EXPIRED = {"creation_timestamp": 1_795_000_000, "token": OLD_TOKEN}
 
 
 def ask(token_file: Path, token_answer: web.Response) -> tuple[object, list[str]]:
-    """Ask for minutes with an expired token; returns the outcome and the tokens that were used."""
+    """Ask for minutes with an expired token; returns the outcome and the tokens that were used.
+
+    The last of them is the one with which the library would log in to the streamer afterwards.
+    """
     used: list[str] = []
 
     async def token(_: web.Request) -> web.Response:
@@ -43,7 +46,9 @@ def ask(token_file: Path, token_answer: web.Response) -> tuple[object, list[str]
         port = runner.addresses[0][1]
         account = Account("key", "secret", token_file, f"http://127.0.0.1:{port}")
         try:
-            return await _outcome(lambda: account.minutes("QQQ", NOW_MS - DAY_MS, NOW_MS))
+            outcome = await _outcome(lambda: account.minutes("QQQ", NOW_MS - DAY_MS, NOW_MS))
+            used.append(account.client().token_metadata.token["access_token"])
+            return outcome
         finally:
             await account.forget_client()
             await runner.cleanup()
@@ -73,14 +78,14 @@ def test_nonsense_from_the_token_endpoint_is_a_failed_request(token_file: Path, 
     answer = web.Response(text=body, content_type="application/json")
     outcome, used = ask(token_file, answer)
     assert isinstance(outcome, Exception)
-    assert used == []
+    assert used == ["old"]
     assert json.loads(token_file.read_text()) == EXPIRED
 
 
 def test_a_token_that_cannot_be_saved_is_used_all_the_same(
     token_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk does not end the session; the next refresh writes again."""
+    """A full disk ends no session and hinders no login; the next refresh writes again."""
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -89,4 +94,4 @@ def test_a_token_that_cannot_be_saved_is_used_all_the_same(
     new = {**OLD_TOKEN, "access_token": "new", "expires_at": 4_000_000_000}
     outcome, used = ask(token_file, web.json_response(new))
     assert outcome == ([], 0)
-    assert used == ["Bearer new"]
+    assert used == ["Bearer new", "new"]
