@@ -7,8 +7,8 @@
     python -m tests.faults --sensitivity                      every planted defect must be found
 
 Results are appended to `docs/faults.jsonl`, each with a digest of the code that was tested. The
-page counts those of the present code only, and so does `--trials`: a long campaign that was
-interrupted goes on where it was.
+page counts those of the present code, and those of `changes`; so does `--trials`: a long campaign
+that was interrupted, or found something that was mended, goes on where it was.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,6 +11,7 @@ import msgspec
 from rich.table import Table
 
 from tests.faults.campaign import Run
+from tests.faults.changes import CHANGES, counts
 from tests.faults.evidence import ROOT, code_digest
 from tests.faults.rows import Row
 from tests.faults.sensitivity import DEFECTS, Finding
@@ -53,7 +55,7 @@ def write(rows: Sequence[Row]) -> None:
     """Write the page from the results of the present code."""
     everything = _kept()
     kept = [each.run for each in everything if each.run is not None]
-    lines = [_INTRODUCTION.format(code=code_digest(), runs=len(kept)), *_HEADER]
+    lines = [_INTRODUCTION.format(code=code_digest(), runs=len(kept)), *_earlier(), *_HEADER]
     lines += [_line(row, kept) for row in rows]
     worst: dict[str, int] = {}
     for run in kept:
@@ -81,8 +83,26 @@ def _kept() -> list[Kept]:
     if not RESULTS.exists():
         return []
     lines = RESULTS.read_bytes().splitlines()
-    kept = [msgspec.json.decode(line, type=Kept) for line in lines]
-    return [each for each in kept if each.code == code_digest()]
+    return [each for line in lines if _counts(each := msgspec.json.decode(line, type=Kept))]
+
+
+def _counts(kept: Kept) -> bool:
+    scene = kept.run.scene if kept.run is not None else None
+    if scene is None:
+        return kept.code == code_digest()
+    return counts(kept.code, scene, code_digest())
+
+
+def _earlier() -> list[str]:
+    """Say which mends came after some of the trials."""
+    said = [
+        f"Found by the campaign and mended on the way: {each.what}. Trials made before count for "
+        f"rows that cannot feel this; those of scene {', '.join(sorted(each.scenes))} were begun "
+        "anew."
+        for each in CHANGES
+        if each.after == code_digest()
+    ]
+    return ["\n".join(textwrap.fill(line, 100) for line in said), ""] if said else []
 
 
 def _defects(findings: Mapping[str, Finding]) -> list[str]:
