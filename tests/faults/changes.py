@@ -1,4 +1,4 @@
-"""Mends after which trials that were made before still count, and for which scenes they do not.
+"""What the page says of its own making: mends on the way, and runs that were left out.
 
 A campaign takes hours, and what it finds is mended. A mend that only some scenes can feel sends
 their rows to the start; for all others the code does what it did. The page names each of them.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["CHANGES", "Change", "counts"]
+__all__ = ["CHANGES", "LEFT_OUT", "Change", "counts"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,21 @@ CHANGES: tuple[Change, ...] = (
         frozenset({"small disk"}),
     ),
 )
+
+# By the digest of the code; a run is left out only when it is known why it says nothing, or when
+# what it found was mended.
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    "6ff8d3e4ac7e": (
+        "20 runs with three stacks side by side, which two cores do not follow at this pace: one "
+        "was not caught up in time, one did not start because two stacks had chosen the same port",
+        "4 runs of spool full at half the pace: the spool filled more slowly than the supervisor "
+        "starts a frozen NATS anew",
+        "seed 3392517614: the stall had struck an older connection, which nobody listened to; the "
+        "row strikes again now until it is felt, and the same seed found nothing",
+        "seed 1703857891: two stacks that started in the same second had chosen the same port",
+        "seed 217225128: disk full and a death, which found the token that could not be saved",
+    )
+}
 
 
 def counts(code: str, scene: str, now: str, changes: Sequence[Change] = CHANGES) -> bool:

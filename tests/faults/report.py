@@ -11,7 +11,7 @@ import msgspec
 from rich.table import Table
 
 from tests.faults.campaign import Run
-from tests.faults.changes import CHANGES, counts
+from tests.faults.changes import CHANGES, LEFT_OUT, counts
 from tests.faults.evidence import ROOT, code_digest
 from tests.faults.rows import Row
 from tests.faults.sensitivity import DEFECTS, Finding
@@ -94,7 +94,7 @@ def _counts(kept: Kept) -> bool:
 
 
 def _earlier() -> list[str]:
-    """Say which mends came after some of the trials."""
+    """Say which mends came after some of the trials, and which runs do not count."""
     said = [
         f"Found by the campaign and mended on the way: {each.what}. Trials made before count for "
         f"rows that cannot feel this; those of scene {', '.join(sorted(each.scenes))} were begun "
@@ -102,7 +102,10 @@ def _earlier() -> list[str]:
         for each in CHANGES
         if each.after == code_digest()
     ]
-    return ["\n".join(textwrap.fill(line, 100) for line in said), ""] if said else []
+    left_out = LEFT_OUT.get(code_digest(), ())
+    if left_out:
+        said.append("Left out: " + "; ".join(left_out) + ".")
+    return [line for text in said for line in (textwrap.fill(text, 100), "")]
 
 
 def _defects(findings: Mapping[str, Finding]) -> list[str]:
