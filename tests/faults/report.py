@@ -151,7 +151,7 @@ def _figures(name: str, runs: Iterable[Run]) -> tuple[str, ...]:
     struck = [(run, trial) for run in runs for trial in run.trials if trial.row == name]
     guilty = {id(run) for run, _ in struck if run.violations}
     alone = [trial for run, trial in struck if run.jobs == 1]
-    measured = alone or [trial for _, trial in struck]
+    measured = alone if len(alone) >= _ALONE_MIN else [trial for _, trial in struck]
     times = sorted(trial.recovery_ms for trial in measured if trial.recovery_ms is not None)
     return (
         str(len(struck)),
@@ -165,6 +165,7 @@ def _quantile(values: Sequence[int], part: float) -> int:
 
 
 _CELL_MAX = 160
+_ALONE_MIN = 20  # fewer say little about the slowest of them
 _INTRODUCTION = """\
 # Faults
 
@@ -180,8 +181,8 @@ one: 3/n.
 
 *Recovery* is the time from the blow (for a stopped process or a sick surrounding: from its end)
 until a wire frame received since then, the newest there was, had all its rows committed in every
-partition. It is that of runs which had the machine for themselves, where a row has any; elsewhere
-several stacks shared it, so it is longer than it need be.
+partition. It is that of runs which had the machine for themselves, where a row has twenty trials of
+that kind; elsewhere several stacks shared it, so it is longer than it need be.
 
 *Seen* counts over all trials what had to happen for them to mean anything: failpoints reached,
 stale writes fenced.
