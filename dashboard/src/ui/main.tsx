@@ -1,0 +1,2 @@
+// Placeholder until the interface is in place.
+export {};
