@@ -3,6 +3,7 @@
 // Dates are New York days as text, `YYYY-MM-DD`; their arithmetic is done in UTC, where every day
 // has 24 hours.
 
+import { neighbour } from "../data/clock";
 import { addDays } from "../data/newyork";
 import type { SessionDay } from "../data/types";
 
@@ -31,9 +32,8 @@ export function adjacentDay(
   step: -1 | 1,
   today: string,
 ): string | null {
-  const open = days.filter((day) => day.kind !== "holiday" && day.date <= today);
-  const candidates = open.filter((day) => (step > 0 ? day.date > date : day.date < date));
-  return (step > 0 ? candidates[0] : candidates.at(-1))?.date ?? null;
+  const found = neighbour(days, date, step);
+  return found !== null && found <= today ? found : null;
 }
 
 /** The day to show first: the latest session that has data, else the latest session. */

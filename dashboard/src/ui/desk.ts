@@ -1,0 +1,291 @@
+// What the page is about, without the page: which day of what is shown, its data, and the clock.
+//
+// Components read its stores and call its methods; they know neither the source nor the chart. The
+// chart is attached when its element exists, and told everything again then.
+
+import { ChartEngine, type EngineEvents, type Look, type Showing } from "../chart/engine";
+import type { Palette } from "../chart/palette";
+import type { Mode } from "../chart/view";
+import { BrokerClock } from "../data/clock";
+import { dateAt } from "../data/newyork";
+import { SourceError, type ConnectionStatus, type DataSource } from "../data/source";
+import type { Me, Sessions, Signal, Timeframe } from "../data/types";
+import { Announcer } from "./announcer";
+import { adjacentDay, findDay, latestDay, whyEmpty } from "./days";
+import { DayFeed } from "./day_feed";
+import type { Preferences } from "./preferences";
+import { QuoteBoard } from "./quote_board";
+import { SignalFeed } from "./signal_feed";
+import { createStore, type Store } from "./store";
+
+export interface View {
+  page: "chart" | "status";
+  ticker: string | null;
+  /** A New York date, or null for the latest trading day, whichever that is. */
+  date: string | null;
+  timeframe: Timeframe;
+  style: "candles" | "line";
+  extras: readonly string[];
+}
+
+export type Account =
+  | { state: "asking" }
+  | { state: "away"; message: string }
+  | { state: "login"; me: Me }
+  | { state: "ready"; me: Me };
+
+const TICKERS_EVERY_MS = 60_000;
+const ASK_AGAIN_MS = 3_000;
+const HIDDEN_HZ = 1;
+
+export class Desk {
+  readonly account = createStore<Account>({ state: "asking" });
+  readonly calendar = createStore<Sessions | null>(null);
+  readonly mode = createStore<Mode>("follow");
+  readonly board = new QuoteBoard();
+  readonly clock = new BrokerClock();
+  readonly announcer: Announcer;
+  readonly day: DayFeed;
+  readonly signalFeed: SignalFeed;
+  status: ConnectionStatus | null = null;
+  wasConnected = false;
+  private engine: ChartEngine | null = null;
+  private opened = "";
+  private centreMs: number | null = null;
+  private timer = 0;
+
+  constructor(
+    readonly source: DataSource,
+    readonly view: Store<View>,
+    readonly preferences: Store<Preferences>,
+    private firstRange: { from_ms: number; to_ms: number } | null = null,
+  ) {
+    this.announcer = new Announcer(preferences, (signal) => this.centre(signal));
+    this.day = new DayFeed(source, {
+      onShow: (showing) => this.show(showing),
+      onChange: () => this.engine?.invalidate(),
+      onGaps: (gaps) => this.engine?.setGaps(gaps),
+      onUnauthorized: () => void this.start(),
+    });
+    this.signalFeed = new SignalFeed(source, {
+      onChange: () => this.engine?.setSignals(this.markers()),
+      onNew: (signal) => this.announcer.announce(signal),
+    });
+    view.subscribe(() => this.reopen());
+    preferences.subscribe(() => this.engine?.setLook(this.look()));
+    source.onStatus((status) => {
+      this.status = status;
+      this.wasConnected ||= status.phase === "open" || status.phase === "polling";
+    });
+    source.onBeat((beat, atMs) => this.heard(beat.broker_ms, beat.speed, atMs));
+    document.addEventListener("visibilitychange", () => this.adjustRate());
+  }
+
+  // --- Coming in -------------------------------------------------------------------------------
+
+  async start(): Promise<void> {
+    window.clearTimeout(this.timer);
+    try {
+      const me = await this.source.me();
+      if (me.auth === "password" && !me.authenticated && !me.public_market) {
+        this.account.set({ state: "login", me });
+        return;
+      }
+      await this.loadCommon();
+      this.account.set({ state: "ready", me });
+      this.keepCurrent();
+      this.opened = "";
+      this.reopen();
+    } catch (error) {
+      this.away(error);
+    }
+  }
+
+  async login(password: string): Promise<void> {
+    await this.source.login(password);
+    await this.start();
+  }
+
+  async logout(): Promise<void> {
+    await this.source.logout();
+    this.day.stop();
+    this.signalFeed.stop();
+    await this.start();
+  }
+
+  private async loadCommon(): Promise<void> {
+    const [calendar, tickers, clock] = await Promise.all([
+      this.source.sessions(),
+      this.source.tickers(),
+      this.source.clock(),
+    ]);
+    this.heard(clock.broker_ms, clock.speed, Date.now());
+    this.board.setTickers(tickers);
+    this.calendar.set(calendar);
+    const first = tickers[0]?.ticker ?? null;
+    if (this.view.get().ticker === null && first !== null) this.view.patch({ ticker: first });
+  }
+
+  private away(error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
+    const waitMs = (error instanceof SourceError && error.retryAfterMs) || ASK_AGAIN_MS;
+    this.account.set({ state: "away", message });
+    this.timer = window.setTimeout(() => void this.start(), waitMs);
+  }
+
+  private keepCurrent(): void {
+    this.source.subscribe(
+      { channel: "quotes" },
+      {
+        onQuotes: (quotes) => {
+          for (const ticker in quotes) {
+            const quote = quotes[ticker];
+            if (quote !== undefined) this.board.quote(ticker, quote);
+          }
+        },
+      },
+    );
+    this.keepCurrent = () => undefined; // Once is enough, however often somebody logs in.
+    window.setInterval(() => void this.refreshTickers(), TICKERS_EVERY_MS);
+    window.setInterval(() => this.checkDate(), 1000);
+  }
+
+  private async refreshTickers(): Promise<void> {
+    try {
+      this.board.setTickers(await this.source.tickers());
+    } catch (error) {
+      console.warn("tickers:", error); // The badge tells the viewer; the next minute asks again.
+    }
+  }
+
+  /** A new day may begin while somebody watches. */
+  private checkDate(): void {
+    const now = this.nowMs();
+    const calendar = this.calendar.get();
+    if (now === null || calendar === null || dateAt(now) === calendar.today) return;
+    this.calendar.set({ ...calendar, today: dateAt(now) });
+    this.reopen();
+    void this.source.sessions().then(
+      (found) => this.calendar.set(found),
+      (error: unknown) => console.warn("sessions:", error),
+    );
+  }
+
+  private heard(brokerMs: number | null, speed: number, atMs: number): void {
+    if (brokerMs !== null) this.clock.set(brokerMs, speed, atMs);
+  }
+
+  private adjustRate(): void {
+    // The server's own rate: 10 a second live, 20 when the market is played faster.
+    const hz = document.hidden ? HIDDEN_HZ : this.clock.speed > 1 ? 20 : 10;
+    this.source.setRate(hz);
+    if (!document.hidden) this.engine?.invalidate();
+  }
+
+  // --- What is shown ---------------------------------------------------------------------------
+
+  nowMs(): number | null {
+    return this.clock.nowMs(Date.now());
+  }
+
+  /** The date on the screen. */
+  date(): string | null {
+    const calendar = this.calendar.get();
+    const chosen = this.view.get().date;
+    if (calendar === null) return chosen;
+    return chosen ?? latestDay(calendar.days, calendar.today);
+  }
+
+  go(step: -1 | 1): void {
+    const calendar = this.calendar.get();
+    const date = this.date();
+    if (calendar === null || date === null) return;
+    const found = adjacentDay(calendar.days, date, step, calendar.today);
+    if (found !== null) this.goTo(found);
+  }
+
+  goTo(date: string): void {
+    const calendar = this.calendar.get();
+    const isLatest = calendar !== null && date === latestDay(calendar.days, calendar.today);
+    this.view.patch({ page: "chart", date: isLatest ? null : date });
+  }
+
+  /** Puts a signal into the middle of the chart, whatever is on it now. */
+  centre(signal: Signal): void {
+    const { ticker } = this.view.get();
+    this.centreMs = signal.ts_ms;
+    if (ticker !== signal.ticker || this.date() !== dateAt(signal.ts_ms)) {
+      this.goTo(dateAt(signal.ts_ms));
+      this.view.patch({ ticker: signal.ticker });
+    } else {
+      this.view.patch({ page: "chart" });
+      this.centreNow();
+    }
+  }
+
+  private reopen(): void {
+    const { ticker, timeframe } = this.view.get();
+    const calendar = this.calendar.get();
+    const date = this.date();
+    this.engine?.setLook(this.look());
+    if (this.account.get().state !== "ready" || calendar === null || date === null) return;
+    if (ticker === null) return this.day.openEmpty("no tickers yet");
+    const live = date === calendar.today;
+    const wanted = JSON.stringify([ticker, date, timeframe, live]);
+    if (wanted === this.opened) return;
+    const [, before] = this.opened === "" ? [] : (JSON.parse(this.opened) as string[]);
+    this.opened = wanted;
+    if (before !== date) this.signalFeed.open(date, live);
+    const reason = whyEmpty(findDay(calendar.days, date), date, calendar.today);
+    if (reason !== null) this.day.openEmpty(reason);
+    else this.day.open({ ticker, date, timeframe, live });
+  }
+
+  markers(): Signal[] {
+    const { ticker } = this.view.get();
+    return this.signalFeed.signals.get().filter((signal) => signal.ticker === ticker);
+  }
+
+  // --- The chart -------------------------------------------------------------------------------
+
+  attach(host: HTMLElement, palette: Palette, events: EngineEvents): () => void {
+    const engine = new ChartEngine(host, palette, {
+      ...events,
+      onMode: (mode) => this.mode.set(mode),
+    });
+    this.engine = engine;
+    engine.setLook(this.look());
+    if (this.day.showing !== null) this.show(this.day.showing);
+    return () => {
+      this.engine = null;
+      engine.destroy();
+    };
+  }
+
+  chart(): ChartEngine | null {
+    return this.engine;
+  }
+
+  private show(showing: Showing): void {
+    const { engine } = this;
+    if (engine === null) return;
+    engine.setSignals(this.markers());
+    engine.setGaps(this.day.gaps.get());
+    engine.show(showing, this.firstRange);
+    this.firstRange = null;
+    this.mode.set(engine.mode());
+    this.centreNow();
+  }
+
+  private centreNow(): void {
+    if (this.centreMs === null || this.engine === null) return;
+    this.engine.centre(this.centreMs);
+    this.centreMs = null;
+  }
+
+  private look(): Look {
+    const { style, extras } = this.view.get();
+    const { sma9, vwap, volume } = this.preferences.get();
+    return { style, sma9, vwap, volume, extras };
+  }
+}

@@ -1,0 +1,116 @@
+// What lies over the page: dialogs, which take it over, and dropdowns, which hang below a button.
+
+import { type ReactNode, useEffect, useId, useRef, useState } from "react";
+
+import { Icon } from "./icons";
+
+interface DialogProps {
+  title: string;
+  onClose: () => void;
+  width?: string;
+  children: ReactNode;
+}
+
+/** The browser's own modal dialog: it keeps the focus, closes on Escape and gives the focus back. */
+export function Dialog({ title, onClose, width = "max-w-lg", children }: DialogProps) {
+  const ref = useRef<HTMLDialogElement>(null);
+  const titleId = useId();
+  useEffect(() => {
+    ref.current?.showModal();
+  }, []);
+  return (
+    <dialog
+      ref={ref}
+      aria-labelledby={titleId}
+      className={`floating w-[calc(100vw-32px)] ${width} p-0`}
+      onClose={onClose}
+      onPointerDown={(event) => {
+        if (event.target === ref.current) ref.current?.close();
+      }}
+    >
+      <header className="flex h-12 items-center justify-between border-b border-line pr-2 pl-4">
+        <h2 id={titleId} className="text-base font-semibold">
+          {title}
+        </h2>
+        <button
+          type="button"
+          className="quiet square"
+          aria-label="Close"
+          onClick={() => ref.current?.close()}
+        >
+          <Icon name="close" />
+        </button>
+      </header>
+      {children}
+    </dialog>
+  );
+}
+
+interface DropdownProps {
+  label: string;
+  button: ReactNode;
+  buttonClass?: string;
+  align?: "left" | "right";
+  /** Lets others open it, as a key does. */
+  open?: boolean;
+  onOpen?: (open: boolean) => void;
+  children: (close: () => void) => ReactNode;
+}
+
+export function Dropdown(props: DropdownProps) {
+  const { label, button, buttonClass = "quiet", align = "left", children } = props;
+  const [inner, setInner] = useState(false);
+  const open = props.open ?? inner;
+  const setOpen = (next: boolean): void => {
+    setInner(next);
+    props.onOpen?.(next);
+  };
+  const root = useRef<HTMLDivElement>(null);
+  const trigger = useRef<HTMLButtonElement>(null);
+  const close = (): void => {
+    setOpen(false);
+    trigger.current?.focus();
+  };
+  useEffect(() => {
+    if (!open) return;
+    const outside = (event: PointerEvent): void => {
+      if (!root.current?.contains(event.target as Node)) setOpen(false);
+    };
+    document.addEventListener("pointerdown", outside);
+    return () => document.removeEventListener("pointerdown", outside);
+  });
+  return (
+    <div
+      ref={root}
+      className="relative"
+      onKeyDown={(event) => {
+        if (event.key !== "Escape" || !open) return;
+        event.stopPropagation();
+        close();
+      }}
+      onBlur={(event) => {
+        const next = event.relatedTarget as Node | null;
+        if (next !== null && !root.current?.contains(next)) setOpen(false);
+      }}
+    >
+      <button
+        ref={trigger}
+        type="button"
+        className={buttonClass}
+        aria-expanded={open}
+        aria-label={label}
+        title={label}
+        onClick={() => setOpen(!open)}
+      >
+        {button}
+      </button>
+      {open && (
+        <div
+          className={`floating absolute top-full z-30 mt-1 ${align === "left" ? "left-0" : "right-0"}`}
+        >
+          {children(close)}
+        </div>
+      )}
+    </div>
+  );
+}
