@@ -94,7 +94,10 @@ export class LiveSocket {
   private take(socket: SocketLike, generation: number): void {
     const current = (): boolean => generation === this.generation && !this.stopped;
     socket.onopen = () => {
-      if (!current()) return;
+      if (!current()) {
+        socket.close(1000); // Opened after somebody had lost patience with it.
+        return;
+      }
       this.socket = socket;
       this.heard();
       this.events.onPhase("open", null);

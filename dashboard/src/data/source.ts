@@ -46,7 +46,8 @@ export interface SubscribeHandlers {
   onTicks?(batch: Omit<TicksMessage, "op" | "id" | "seq">): void;
   onCandles?(candles: Candle[]): void;
   onProvisional?(candle: Candle): void;
-  onCorrected?(date: string): void;
+  /** A day was computed anew: load it again until its `last_seq` has reached `seq`. */
+  onCorrected?(date: string, seq: number): void;
   onSignals?(signals: Signal[]): void;
   onQuotes?(quotes: Record<string, Quote>): void;
   onServices?(services: Record<string, unknown>): void;

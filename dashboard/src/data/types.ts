@@ -239,6 +239,17 @@ export interface HeartbeatMessage {
   wall_ms: number;
   broker_ms: Maybe;
   speed: number;
+  /** The round trip of the heartbeat that was answered last. */
+  rtt_ms?: Maybe;
+}
+
+export interface CorrectedMessage {
+  op: "corrected";
+  id: number;
+  /** Load the day anew until its snapshot has reached this position. */
+  seq: number;
+  date: string;
+  revision: number;
 }
 
 export type LiveMessage =
@@ -246,7 +257,7 @@ export type LiveMessage =
   | { op: "subscribed"; id: number }
   | TicksMessage
   | CandlesMessage
-  | { op: "corrected"; id: number; date: string }
+  | CorrectedMessage
   | { op: "provisional"; id: number; candle: Candle }
   | SignalsMessage
   | { op: "quotes"; quotes: Record<string, Quote> }
