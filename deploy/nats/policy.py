@@ -1,7 +1,8 @@
 """Who may publish and subscribe to what on the bus: a pure function of the partition count.
 
 Least privilege. A service publishes its own subjects only, reads through consumers that the init
-job made for it, and gets its answers in an inbox of its own. Nobody but `admin` creates or deletes
+job made for it, and gets its answers in an inbox of its own. The gateway, which faces browsers,
+reads streams without a consumer and publishes commands only. Nobody but `admin` makes or deletes
 streams and consumers. Consumers are listed one by one, because in a permission `*` stands for a
 whole token and cannot say "those of this service".
 """
@@ -26,9 +27,19 @@ from libs.common.subjects import (
     live_status,
 )
 
-__all__ = ["ADMIN", "OBSERVER", "PUBLIC", "USERS", "Permissions", "inbox_prefix", "permissions"]
+__all__ = [
+    "ADMIN",
+    "GATEWAY",
+    "OBSERVER",
+    "PUBLIC",
+    "USERS",
+    "Permissions",
+    "inbox_prefix",
+    "permissions",
+]
 
 ADMIN: Final = "admin"
+GATEWAY: Final = "gateway"
 OBSERVER: Final = "observer"
 PUBLIC: Final = "public"
 
@@ -77,7 +88,7 @@ _SERVICES: Mapping[str, _Service] = MappingProxyType(
     }
 )
 
-USERS: Final = (ADMIN, *_SERVICES, OBSERVER, PUBLIC)
+USERS: Final = (ADMIN, *_SERVICES, GATEWAY, OBSERVER, PUBLIC)
 
 
 def inbox_prefix(user: str) -> str:
@@ -88,6 +99,7 @@ def inbox_prefix(user: str) -> str:
 def permissions(partitions: int) -> dict[str, Permissions]:
     """Return every user's permissions on a bus of `partitions` partitions."""
     granted = {name: _service(name, place, partitions) for name, place in _SERVICES.items()}
+    granted[GATEWAY] = _gateway()
     granted[ADMIN] = Permissions(publish=(">",), subscribe=(">",))
     granted[OBSERVER] = Permissions(publish=_OBSERVER_REQUESTS, subscribe=(">",))
     granted[PUBLIC] = Permissions(publish=(), subscribe=_PUBLIC_SUBJECTS)
@@ -110,6 +122,15 @@ def _service(name: str, place: _Service, partitions: int) -> Permissions:
     publish += _use_consumer(COMMANDS, name)
     # A service hears how its other instances stand, and nobody else.
     return Permissions(tuple(publish), (f"{inbox_prefix(name)}.>", live_status(name)))
+
+
+def _gateway() -> Permissions:
+    """Read what it shows, hear what is said live, and pass on commands that it let in."""
+    publish = [f"$JS.API.STREAM.INFO.{COMMANDS}", "commands.*"]
+    for stream in (MARKET, INDICATORS, SIGNALS):
+        publish += _read_stream(stream)
+    heard = ("live.tick.>", "live.candle.>", "live.signal.>", live_status("*"))
+    return Permissions(tuple(publish), (f"{inbox_prefix(GATEWAY)}.>", *heard))
 
 
 def _read_stream(stream: str) -> list[str]:

@@ -13,10 +13,10 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 
 from cli.servers.nats import NatsServer
-from deploy.nats.policy import ADMIN, OBSERVER, PUBLIC, USERS, inbox_prefix
+from deploy.nats.policy import ADMIN, GATEWAY, OBSERVER, PUBLIC, USERS, inbox_prefix
 from tests.waiting import eventually_async
 
-SERVICES = [user for user in USERS if user not in (ADMIN, OBSERVER, PUBLIC)]
+SERVICES = [user for user in USERS if user not in (ADMIN, GATEWAY, OBSERVER, PUBLIC)]
 ANSWER_S = 2.0
 FORBIDDEN = "nobody.may.publish.this"
 
@@ -123,7 +123,7 @@ def test_each_service_can_do_its_work(flowing: NatsServer) -> None:
     asyncio.run(work())
 
 
-@pytest.mark.parametrize("user", [*SERVICES, OBSERVER, PUBLIC])
+@pytest.mark.parametrize("user", [*SERVICES, GATEWAY, OBSERVER, PUBLIC])
 def test_nobody_but_admin_changes_streams(flowing: NatsServer, user: str) -> None:
     """Making, updating, purging and deleting streams and consumers is refused."""
 
@@ -149,7 +149,7 @@ def test_nobody_but_admin_changes_streams(flowing: NatsServer, user: str) -> Non
     assert asyncio.run(attempt()) == []
 
 
-@pytest.mark.parametrize("user", [*SERVICES, OBSERVER, PUBLIC])
+@pytest.mark.parametrize("user", [*SERVICES, GATEWAY, OBSERVER, PUBLIC])
 def test_nobody_speaks_for_another_service(flowing: NatsServer, user: str) -> None:
     """Frames, state, live values, dead letters and consumers of others are refused."""
 
@@ -170,7 +170,7 @@ def test_nobody_speaks_for_another_service(flowing: NatsServer, user: str) -> No
                     ("writer", "$JS.API.CONSUMER.RESET.MARKET.writer-0"),
                     ("writer", "$JS.ACK.MARKET.writer-0.1.1.1.1.0"),
                     ("admin", "trades.paper"),
-                    ("admin", "commands.ingest"),
+                    (GATEWAY, "commands.ingest"),
                 )
                 if owner != user and await visitor.may_publish(subject)
             ]
@@ -227,6 +227,35 @@ def test_the_observer_reads_everything(flowing: NatsServer) -> None:
             consumers = await jetstream.consumers_info("MARKET")
             assert {consumer.name for consumer in consumers} == {"indicators-0", "writer-0"}
             assert len(observer.refused) == 1  # the subject that everybody is refused
+
+    asyncio.run(look())
+
+
+def test_the_gateway_reads_what_it_shows(flowing: NatsServer) -> None:
+    """Frames by direct get and live values; it writes nothing but commands."""
+
+    async def look() -> None:
+        async with visit(flowing, "ingest") as ingest, visit(flowing, GATEWAY) as gateway:
+            await ingest.client.request("market.0", b"x", timeout=ANSWER_S)
+            answer = await gateway.client.request(
+                "$JS.API.DIRECT.GET.MARKET", b'{"seq": 1, "next_by_subj": "market.0"}', ANSWER_S
+            )
+            assert answer.data == b"x"
+            for stream in ("MARKET", "INDICATORS", "SIGNALS", "COMMANDS"):
+                assert await gateway.may_publish(f"$JS.API.STREAM.INFO.{stream}"), stream
+            assert await gateway.may_publish("commands.ingest")
+            for subject in ("live.tick.>", "live.candle.>", "live.signal.>", "live.status.*"):
+                assert await gateway.may_subscribe(subject), subject
+            for subject in ("market.>", "live.>", "live.trade.>", "commands.>", "_INBOX.>", ">"):
+                assert not await gateway.may_subscribe(subject), subject
+            for subject in (
+                "$JS.API.DIRECT.GET.STATE",
+                "$JS.API.DIRECT.GET.COMMANDS",
+                "$JS.API.STREAM.MSG.GET.MARKET",
+                "live.status.gateway",
+                "deadletter.gateway",
+            ):
+                assert not await gateway.may_publish(subject), subject
 
     asyncio.run(look())
 

@@ -9,10 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deploy.nats.config import ServerOptions, server_config
-from deploy.nats.policy import ADMIN, OBSERVER, PUBLIC, USERS, inbox_prefix, permissions
+from deploy.nats.policy import (
+    ADMIN,
+    GATEWAY,
+    OBSERVER,
+    PUBLIC,
+    USERS,
+    inbox_prefix,
+    permissions,
+)
 from libs.common.bus import topology
 
-SERVICES = [user for user in USERS if user not in (ADMIN, OBSERVER, PUBLIC)]
+SERVICES = [user for user in USERS if user not in (ADMIN, GATEWAY, OBSERVER, PUBLIC)]
 OWN_STREAM = {"ingest": "market", "indicators": "indicators", "signals": "signals"}
 # The only questions to JetStream that services have; none of them makes or deletes anything.
 HARMLESS = (
@@ -66,11 +74,29 @@ def test_a_service_hears_nothing_but_its_answers_and_its_like(service: str) -> N
     )
 
 
+def test_the_gateway_reads_and_commands() -> None:
+    """It faces browsers: it reads three streams without a consumer, and publishes commands only."""
+    granted = permissions(3)[GATEWAY]
+    asked = [subject for subject in granted.publish if subject.startswith("$")]
+    assert set(granted.publish) - set(asked) == {"commands.*"}
+    assert all(s.startswith(("$JS.API.STREAM.INFO.", "$JS.API.DIRECT.GET.")) for s in asked)
+    streams = {subject.split(".")[4] for subject in asked}
+    assert streams == {"MARKET", "INDICATORS", "SIGNALS", "COMMANDS"}
+    assert "$JS.API.DIRECT.GET.COMMANDS" not in asked
+    assert granted.subscribe == (
+        f"{inbox_prefix(GATEWAY)}.>",
+        "live.tick.>",
+        "live.candle.>",
+        "live.signal.>",
+        "live.status.*",
+    )
+
+
 def test_only_ingest_and_indicators_and_signals_speak_on_public_subjects() -> None:
     """Each public live subject has exactly one service that publishes it."""
     granted = permissions(1)
     for subject in granted[PUBLIC].subscribe:
-        speakers = [s for s in SERVICES if subject in granted[s].publish]
+        speakers = [s for s in (*SERVICES, GATEWAY) if subject in granted[s].publish]
         assert len(speakers) <= 1
     assert granted[PUBLIC].publish == ()
 
