@@ -1,0 +1,458 @@
+"""Answers out of rows and the live feed: what handlers say, without HTTP.
+
+Rows give a moment of the past, exactly; the hub knows the present: broker time, last prices, ticks
+whose price another lane of the writer has not stored yet. Where both are needed they meet here.
+
+`today` is the broker's, so a replay of an old day has its day; without any frame it is the last
+broker time that the writer noted, and in an empty store the machine's day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import date, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from libs.common import calendar, subjects
+from libs.common.bus import Stored
+from libs.common.calendar import Segment
+from libs.common.clock import Clock
+from libs.common.errors import BusError, CalendarError, StoreUnavailable
+from libs.common.events import TIMEFRAME_MS, Correction
+from services.gateway import answers
+from services.gateway.answers import Refused
+from services.gateway.holidays import holiday_name
+from services.gateway.market_clock import MarketClock
+from services.gateway.messages import Quote
+from services.gateway.ring import Ring
+from services.gateway.settings import Settings
+from services.gateway.store import LastPrice, Position, Store, TickColumns
+
+__all__ = ["Desk", "Ends", "Market"]
+
+READS_MAX = 5
+READ_AGAIN_S = 0.1
+SESSION_DAYS_MAX = 1500
+SPARKLINE_MAX = 60
+_TICKERS_KEPT_MS, _NAMES_KEPT_MS, _DAYS_KEPT_MS, _HEALTH_KEPT_MS = 1_000, 10_000, 30_000, 1_000
+_LOOK_BACK = timedelta(days=40)
+_CLOSES_OF_DAYS_MAX = 5
+_BROKER_KEPT_MS = 5_000
+# Frames that rows may be behind their stream in the ordinary course of things.
+_LAG_MAX = 2_000
+_CHECK_TIMEOUT_S = 3.0
+
+T = TypeVar("T")
+
+
+class Market(Protocol):
+    """What the live feed knows."""
+
+    @property
+    def clock(self) -> MarketClock:
+        """The broker's time."""
+        ...
+
+    def ring(self, stream: str, partition: int) -> Ring:
+        """Return the newest events of a lane."""
+        ...
+
+    def last(self, ticker: str) -> Quote | None:
+        """Return what is known of a ticker now."""
+        ...
+
+
+class Ends(Protocol):
+    """What is asked of the bus."""
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """Return the newest message of a subject; raises BusUnavailable."""
+        ...
+
+
+class _Kept(Generic[T]):
+    """A value that several who ask within a moment share; made by one of them."""
+
+    def __init__(self, make: Callable[[], Awaitable[T]], clock: Clock, kept_ms: int) -> None:
+        self._make = make
+        self._clock = clock
+        self._kept_ms = kept_ms
+        self._lock = asyncio.Lock()
+        self._made: tuple[int, T] | None = None
+
+    async def get(self) -> T:
+        """Return the value, made anew if it is older than allowed."""
+        async with self._lock:
+            now_ms = self._clock.now_ms()
+            if self._made is None or not 0 <= now_ms - self._made[0] < self._kept_ms:
+                self._made = (now_ms, await self._make())
+            return self._made[1]
+
+
+class Desk:
+    """Answers every question of the REST interface; raises StoreUnavailable and Refused."""
+
+    def __init__(
+        self, settings: Settings, store: Store, market: Market, bus: Ends, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._market = market
+        self._bus = bus
+        self._clock = clock
+        self._tickers = _Kept(self._make_tickers, clock, _TICKERS_KEPT_MS)
+        self._names = _Kept(self._make_names, clock, _NAMES_KEPT_MS)
+        self._health = _Kept(self._make_health, clock, _HEALTH_KEPT_MS)
+        self._noted_ms = _Kept(store.broker_ms, clock, _BROKER_KEPT_MS)
+        self._days: dict[tuple[date, date], tuple[int, set[date]]] = {}
+
+    # -- time -------------------------------------------------------------------------------------
+
+    async def today(self) -> date:
+        """Return the trading day or calendar day that it is in New York for the broker."""
+        broker_ms = self._market.clock.now_ms(self._clock.now_ms())
+        if broker_ms is None:
+            try:
+                broker_ms = await self._noted_ms.get()
+            except StoreUnavailable:
+                broker_ms = None
+        return calendar.day_of(broker_ms or self._clock.now_ms())
+
+    def clock(self) -> answers.Clock:
+        """Return the broker's time and what comes next."""
+        wall_ms = self._clock.now_ms()
+        broker_ms = self._market.clock.now_ms(wall_ms)
+        source = self._settings.source
+        day, phase, following = None, None, None
+        if broker_ms is not None:
+            day = calendar.day_of(broker_ms).isoformat()
+            phase, following = _phase(broker_ms)
+        return answers.Clock(
+            broker_ms, wall_ms, self._market.clock.speed, source, source != "schwab", day, phase,
+            following,
+        )  # fmt: skip
+
+    # -- a day of one ticker ----------------------------------------------------------------------
+
+    async def series(self, ticker: str, day: date, timeframe: str) -> answers.Series:
+        """Return a day's columns, and where live messages go on."""
+        partition = self._partition(ticker)
+        if timeframe == "tick":
+            ticks = await self._priced(ticker, partition, day)
+            position, columns = ticks.position, _tick_columns(ticks)
+        else:
+            candles = await self._store.candles(ticker, partition, timeframe, day)
+            position = candles.position
+            columns = {
+                name: getattr(candles, name)
+                for name in candles.__struct_fields__
+                if name != "position"
+            }
+        position = self._known(position, subjects.INDICATORS, partition)
+        complete = bool(columns["ts_ms"]) and await self._is_settled(ticker, day, position)
+        return answers.Series(
+            ticker=ticker, date=day.isoformat(), timeframe=timeframe,  # type: ignore[arg-type]  # checked by the caller
+            epoch_ms=position.epoch_ms, last_seq=position.seq, complete=complete,
+            session=_session(day), **columns,
+        )  # fmt: skip
+
+    async def _priced(self, ticker: str, partition: int, day: date) -> TickColumns:
+        """Read ticks until each has a price, from the rows or from the feed."""
+        for _ in range(READS_MAX - 1):
+            ticks = await self._store.ticks(ticker, partition, day)
+            if self._fill(ticks, ticker, partition):
+                return ticks
+            await asyncio.sleep(READ_AGAIN_S)
+        ticks = await self._store.ticks(ticker, partition, day)
+        self._fill(ticks, ticker, partition)
+        return ticks
+
+    def _fill(self, ticks: TickColumns, ticker: str, partition: int) -> bool:
+        missing = [index for index, price in enumerate(ticks.price) if price is None]
+        if not missing:
+            return True
+        ring = self._market.ring(subjects.INDICATORS, partition)
+        known: dict[int, float] = {}
+        for entry in ring.since(("ticks", ticker), 0):
+            event: Any = entry.event
+            known[event.ts_ms] = event.price
+        for index in missing:
+            ticks.price[index] = known.get(ticks.ts_ms[index])
+        return all(ticks.price[index] is not None for index in missing)
+
+    def _partition(self, ticker: str) -> int:
+        return subjects.partition_of(ticker, self._settings.partitions)
+
+    def _known(self, position: Position, stream: str, partition: int) -> Position:
+        """Return the position, or the begin of the stream while no row was ever written."""
+        if position.epoch_ms:
+            return position
+        return Position(self._market.ring(stream, partition).epoch_ms, 0)
+
+    async def _is_settled(self, ticker: str, day: date, position: Position) -> bool:
+        """Tell whether a day is over and all of it is in the rows, as far as anybody can know."""
+        broker_ms = self._market.clock.now_ms(self._clock.now_ms())
+        if broker_ms is None or day >= calendar.day_of(broker_ms):
+            return False
+        ring = self._market.ring(subjects.INDICATORS, self._partition(ticker))
+        if ring.epoch_ms != position.epoch_ms or not ring.reaches(position.seq):
+            return False
+        begin_ms, end_ms = calendar.day_bounds_ms(day)
+        topics = [("ticks", ticker), *(("candles", ticker, frame) for frame in TIMEFRAME_MS)]
+        for topic in topics:
+            for entry in ring.since(topic, position.seq):
+                event: Any = entry.event
+                ts_ms = event.day_ms if type(event) is Correction else event.ts_ms
+                if begin_ms <= ts_ms < end_ms:
+                    return False
+        return all(gap.state != "open" for gap in await self._store.gaps(day, ticker))
+
+    # -- signals and gaps -------------------------------------------------------------------------
+
+    async def signals(
+        self, day: date, ticker: str | None, timeframe: str | None
+    ) -> answers.Signals:
+        """Return a day's signals, and where live messages of each partition go on."""
+        found, signals = await self._store.signals(day, ticker, timeframe)
+        partitions = range(self._settings.partitions)
+        if ticker is not None:
+            partitions = range(self._partition(ticker), self._partition(ticker) + 1)
+        known = {
+            number: self._known(found.get(number, Position()), subjects.SIGNALS, number)
+            for number in partitions
+        }
+        # All partitions are in one stream; a position of an older incarnation counts for nothing.
+        epoch_ms = max((position.epoch_ms for position in known.values()), default=0)
+        last_seq = {
+            str(number): position.seq if position.epoch_ms == epoch_ms else 0
+            for number, position in known.items()
+        }
+        return answers.Signals(epoch_ms, last_seq, signals)
+
+    async def gaps(self, day: date, ticker: str | None) -> answers.Gaps:
+        """Return the gaps that touch a day."""
+        return answers.Gaps(await self._store.gaps(day, ticker))
+
+    # -- the watchlist ----------------------------------------------------------------------------
+
+    async def tickers(self) -> answers.Tickers:
+        """Return every ticker with its last price and its day."""
+        return await self._tickers.get()
+
+    async def _make_names(self) -> list[str]:
+        today = await self.today()
+        return await self._store.tickers(max(today - _LOOK_BACK, calendar.FIRST_DAY), today)
+
+    async def _make_tickers(self) -> answers.Tickers:
+        names = await self._names.get()
+        today = await self.today()
+        first = max(today - _LOOK_BACK, calendar.FIRST_DAY)
+        rows = {row.ticker: row for row in await self._store.last_prices(names, first, today)}
+        lasts = {name: self._newest(name, rows.get(name)) for name in names}
+        closes = await self._closes({name: last for name, last in lasts.items() if last})
+        return answers.Tickers([_ticker(name, lasts[name], closes.get(name)) for name in names])
+
+    def _newest(self, ticker: str, row: LastPrice | None) -> LastPrice | None:
+        quote = self._market.last(ticker)
+        if quote is None or quote.last is None or quote.ts_ms is None:
+            return row
+        if row is not None and row.ts_ms > quote.ts_ms:
+            return row
+        return LastPrice(ticker, quote.ts_ms, quote.last)
+
+    async def _closes(
+        self, lasts: dict[str, LastPrice]
+    ) -> dict[str, tuple[float | None, list[float]]]:
+        """Read each ticker's closes of the day of its last price, for the newest few days."""
+        by_day: dict[date, list[str]] = {}
+        for name, last in lasts.items():
+            by_day.setdefault(calendar.day_of(last.ts_ms), []).append(name)
+        found: dict[str, tuple[float | None, list[float]]] = {}
+        for day in sorted(by_day, reverse=True)[:_CLOSES_OF_DAYS_MAX]:
+            found |= await self._store.closes(by_day[day], day)
+        return found
+
+    # -- the calendar -----------------------------------------------------------------------------
+
+    async def sessions(self, first: date | None, last: date | None) -> answers.Sessions:
+        """Return the weekdays between two days; by default around today."""
+        today = await self.today()
+        first = first or max(today - timedelta(days=400), calendar.FIRST_DAY)
+        last = last or min(max(first, today) + timedelta(days=30), calendar.LAST_DAY)
+        _require_range(first, last)
+        count = (last - first).days + 1
+        days = [day for n in range(count) if (day := first + timedelta(days=n)).weekday() < 5]
+        with_data = await self._with_data(days)
+        return answers.Sessions(today.isoformat(), [_day(day, day in with_data) for day in days])
+
+    async def _with_data(self, days: list[date]) -> set[date]:
+        if not days:
+            return set()
+        key = (days[0], days[-1])
+        now_ms = self._clock.now_ms()
+        kept = self._days.get(key)
+        if kept is None or not 0 <= now_ms - kept[0] < _DAYS_KEPT_MS:
+            kept = (now_ms, await self._store.days_with_data(days))
+            if len(self._days) >= 16:
+                self._days.clear()
+            self._days[key] = kept
+        return kept[1]
+
+    # -- health -----------------------------------------------------------------------------------
+
+    async def health(self) -> answers.Health:
+        """Return whether the stack does its job, and how far each part is."""
+        return await self._health.get()
+
+    async def _make_health(self) -> answers.Health:
+        positions: dict[tuple[str, int], Position] = {}
+        services: list[answers.Service] = []
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                positions = await self._store.positions()
+                services = await self._store.services()
+            database = answers.Check("database", ok=True, detail="answers")
+        except (StoreUnavailable, TimeoutError) as error:
+            database = answers.Check("database", ok=False, detail=str(error) or "no answer")
+        ends, bus = await self._ends()
+        lanes = _lanes(self._settings.partitions, positions, ends)
+        services = [_with_lag(service, lanes) for service in services]
+        checks = [database, bus]
+        if database.ok:
+            checks.append(_writer_check(services))
+        if database.ok and bus.ok:
+            checks.append(_rows_check(lanes))
+        down = not (database.ok and bus.ok)
+        status = "down" if down else "ok" if all(check.ok for check in checks) else "degraded"
+        return answers.Health(status, checks, services, lanes)  # type: ignore[arg-type]  # one of the three
+
+    async def _ends(self) -> tuple[dict[tuple[str, int], int], answers.Check]:
+        """Read where each lane ends now."""
+        keys = [
+            (stream, partition)
+            for stream in subjects.DURABLE_STREAMS
+            for partition in range(self._settings.partitions)
+        ]
+
+        async def end(key: tuple[str, int]) -> int:
+            found = await self._bus.last(key[0], subjects.frame_subject(*key))
+            return found.seq if found else 0
+
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                ends = await asyncio.gather(*(end(key) for key in keys))
+        except (BusError, TimeoutError) as error:
+            return {}, answers.Check("bus", ok=False, detail=str(error) or "no answer")
+        return dict(zip(keys, ends, strict=True)), answers.Check("bus", ok=True, detail="answers")
+
+
+# -- pure parts -----------------------------------------------------------------------------------
+
+
+def _tick_columns(ticks: TickColumns) -> dict[str, Any]:
+    return {
+        "ts_ms": ticks.ts_ms, "price": ticks.price, "volume": ticks.volume, "sma9": ticks.sma9,
+        "vwap": ticks.vwap,
+    }  # fmt: skip
+
+
+def _session(day: date) -> answers.SeriesSession | None:
+    session = calendar.session(day)
+    if session is None:
+        return None
+    return answers.SeriesSession(
+        "half" if session.half_day else "full", session.pre_open_ms, session.open_ms,
+        session.close_ms, session.post_close_ms,
+    )  # fmt: skip
+
+
+def _day(day: date, has_data: bool) -> answers.Day:
+    session = calendar.session(day)
+    if session is None:
+        name = holiday_name(day)
+        return answers.Day(day.isoformat(), "holiday", name, None, None, None, None, has_data)
+    return answers.Day(
+        day.isoformat(), "half" if session.half_day else "full", None, session.pre_open_ms,
+        session.open_ms, session.close_ms, session.post_close_ms, has_data,
+    )  # fmt: skip
+
+
+def _require_range(first: date, last: date) -> None:
+    for name, day in (("from", first), ("to", last)):
+        if not calendar.FIRST_DAY <= day <= calendar.LAST_DAY:
+            message = f"{name}: {day} is outside the calendar, {calendar.FIRST_DAY} to {calendar.LAST_DAY}"
+            raise Refused(400, "bad_parameter", message, parameter=name)
+    if first > last:
+        message = f"from: {first} is after to, {last}: exchange them"
+        raise Refused(400, "bad_parameter", message, parameter="from")
+    if (last - first).days >= SESSION_DAYS_MAX:
+        message = f"from: at most {SESSION_DAYS_MAX} days at once: ask for the others by themselves"
+        raise Refused(400, "bad_parameter", message, parameter="from")
+
+
+def _phase(broker_ms: int) -> tuple[answers.Phase, answers.NextPhase | None]:
+    segment = calendar.segment_at(broker_ms)
+    session = calendar.session_at(broker_ms)
+    if segment is Segment.CLOSED or session is None:
+        if session is None or broker_ms >= session.post_close_ms:
+            try:
+                session = calendar.next_session(calendar.day_of(broker_ms))
+            except CalendarError:
+                return "closed", None
+        return "closed", answers.NextPhase("pre", session.pre_open_ms)
+    if segment is Segment.PRE:
+        return "pre", answers.NextPhase("regular", session.open_ms)
+    if segment is Segment.REGULAR:
+        return "regular", answers.NextPhase("post", session.close_ms)
+    return "post", answers.NextPhase("closed", session.post_close_ms)
+
+
+def _ticker(
+    name: str, last: LastPrice | None, closes: tuple[float | None, list[float]] | None
+) -> answers.Ticker:
+    if last is None:
+        return answers.Ticker(name, None, None, None, None, None, None, [])
+    previous, day_closes = closes or (None, [])
+    change = percent = None
+    if previous:
+        change = round(last.price - previous, 4)
+        percent = round(100 * (last.price - previous) / previous, 4)
+    sparkline = [*day_closes[-SPARKLINE_MAX + 1 :], last.price]
+    day = calendar.day_of(last.ts_ms).isoformat()
+    return answers.Ticker(name, last.price, last.ts_ms, change, percent, previous, day, sparkline)
+
+
+def _lanes(
+    partitions: int, positions: dict[tuple[str, int], Position], ends: dict[tuple[str, int], int]
+) -> list[answers.Lane]:
+    lanes = []
+    for stream in subjects.DURABLE_STREAMS:
+        for partition in range(partitions):
+            key = (stream, partition)
+            seq = positions[key].seq if key in positions else None
+            end_seq = ends.get(key)
+            lag = max(0, end_seq - (seq or 0)) if end_seq is not None and positions else None
+            lanes.append(answers.Lane(stream, partition, seq, end_seq, lag))
+    return lanes
+
+
+def _with_lag(service: answers.Service, lanes: list[answers.Lane]) -> answers.Service:
+    if service.service != "writer":
+        return service
+    lag = max((lane.lag for lane in lanes if lane.lag is not None), default=None)
+    return answers.Service(
+        service.service, service.instance, service.status, service.at_ms, service.batches,
+        service.records, service.errors, service.processing_ms, lag,
+    )  # fmt: skip
+
+
+def _writer_check(services: list[answers.Service]) -> answers.Check:
+    running = [service for service in services if service.service == "writer"]
+    detail = f"{len(running)} in the last two minutes" if running else "silent for two minutes"
+    return answers.Check("writer", ok=bool(running), detail=detail)
+
+
+def _rows_check(lanes: list[answers.Lane]) -> answers.Check:
+    worst = max((lane.lag or 0 for lane in lanes), default=0)
+    return answers.Check("rows", ok=worst <= _LAG_MAX, detail=f"{worst} frames behind the streams")
