@@ -31,7 +31,7 @@ from services.gateway import messages
 from services.gateway.latest import Latest
 from services.gateway.market_clock import MarketClock
 from services.gateway.messages import Misunderstood, Quote, Resync, Subscribe
-from services.gateway.ring import EVERY, Entry, Ring, Topic
+from services.gateway.ring import EVENTS_MAX, EVERY, Entry, Ring, Topic
 
 __all__ = ["Batch", "Client", "CutOff", "DeliveryClass", "Hub", "Limits", "TooMany"]
 
@@ -46,12 +46,13 @@ _TEXTS_MAX = 256
 
 
 class Limits(Struct, frozen=True):
-    """How much the live connections may take."""
+    """How much the live connections may take, and how many events each partition keeps."""
 
     connections_max: int = 200
     connections_per_address_max: int = 50
     subscriptions_max: int = 64
     message_bytes_max: int = 8 * 1024
+    ring_events_max: int = EVENTS_MAX
 
 
 class TooMany(Exception):
@@ -93,7 +94,7 @@ class Hub:
         self.latest = Latest()
         self.stopped = False
         self._rings = {
-            (stream, partition): Ring()
+            (stream, partition): Ring(self.limits.ring_events_max)
             for stream in (subjects.INDICATORS, subjects.SIGNALS)
             for partition in range(partitions)
         }

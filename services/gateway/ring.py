@@ -30,7 +30,7 @@ from libs.common.events import (
     TickIndicator,
 )
 
-__all__ = ["EVERY", "Entry", "Ring", "Topic", "topics_of"]
+__all__ = ["EVENTS_MAX", "EVERY", "Entry", "Ring", "Topic", "topics_of"]
 
 EVENTS_MAX = 20_000
 BYTES_MAX = 16 << 20
