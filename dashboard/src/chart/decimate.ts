@@ -2,8 +2,8 @@
  * Turns a column of values into the points of a line, at most four for each column of pixels.
  *
  * In a pixel column only the first, the lowest, the highest and the last value can be seen; joined in
- * the order in which they came they look the same as all of them. NaN interrupts the line, and so
- * does a known gap between two values.
+ * the order in which they came they look the same as all of them. Where they are less than half a
+ * pixel apart, one point will do. NaN interrupts the line, and so does a known gap between two values.
  */
 
 /** Where a value lies on the canvas: pixel = offset + factor × value. */
@@ -50,10 +50,17 @@ export function decimate(
   let first = 0, last = 0, low = 0, high = 0;
   let lowIndex = -1, highIndex = -1, firstIndex = -1, lastIndex = -1;
   let firstX = 0, lastX = 0;
+  // The end of a line is shown where it is, however flat its column.
+  let ending = false;
 
   const flush = (): void => {
     if (lastIndex < 0) return;
     out.push(firstX, y.offset + y.factor * first);
+    const flat = Math.abs(y.factor) * (high - low) < FLAT_PX;
+    if (flat && !ending) {
+      lastIndex = -1;
+      return;
+    }
     if (lowIndex !== highIndex) {
       const early = lowIndex < highIndex ? low : high;
       const late = lowIndex < highIndex ? high : low;
@@ -73,7 +80,9 @@ export function decimate(
       broken = broken || i > from;
     }
     if (broken) {
+      ending = true;
       flush();
+      ending = false;
       out.lift();
       column = Number.NaN;
       if (Number.isNaN(value)) continue;
@@ -97,9 +106,11 @@ export function decimate(
     lastX = pixel;
     lastIndex = i;
   }
+  ending = true;
   flush();
 }
 
+const FLAT_PX = 0.5;
 const NO_BREAKS = new Float64Array(0);
 
 /** The lowest and the highest of values `from` … `to - 1`, widening `into`; NaN does not count. */

@@ -298,7 +298,6 @@ export class ChartEngine {
     for (const start of this.axis.starts) data.push({ time: seconds(start, offsetMs) });
     for (const end of [data[0], data[data.length - 1]]) if (end) end.value = 1;
     this.slots.setData(data as Parameters<typeof this.slots.setData>[0]);
-    this.placesVersion = -1;
     this.placeMarks();
   }
 
@@ -321,9 +320,9 @@ export class ChartEngine {
     const { plot } = primitive;
     plot.markers = plotMarkers(this.signals, axis);
     plot.gaps = plotGaps(this.gaps, showing.timeframe, axis);
-    const breaks = breaksOf(plot.gaps);
-    // The plot of ticks counts in times, that of candles in slots.
-    plot.breaks = axis.stepMs === null ? breaks : breaks.map((x) => axis.tsOf(x));
+    // The plot of ticks counts in times; that of candles in slots, see `candlePlaces`.
+    if (axis.stepMs !== null) plot.breaks = breaksOf(plot.gaps).map((x) => axis.tsOf(x));
+    this.placesVersion = -1;
     plot.bands = sessionBands(showing.session, axis, palette);
     plot.markerDistance = showing.timeframe === "tick" ? 6 : 14;
   }
@@ -363,6 +362,7 @@ export class ChartEngine {
     if (this.placesVersion === store.version) return this.places;
     if (this.places.length < store.count) this.places = new Float64Array(store.ts.length);
     for (let i = 0; i < store.count; i++) this.places[i] = axis.slotAt(store.ts[i] as number);
+    this.primitive.plot.breaks = breaksOf(this.primitive.plot.gaps, this.places, store.count);
     this.placesVersion = store.version;
     return this.places;
   }

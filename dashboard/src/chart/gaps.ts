@@ -4,6 +4,7 @@
  * Besides the colour the pattern tells: missing is striped, filled is thin, unfillable is solid.
  */
 
+import { lowerBound } from "../data/series";
 import type { Gap, Timeframe } from "../data/types";
 import type { Axis } from "./axis";
 import type { Palette } from "./palette";
@@ -27,10 +28,29 @@ function placed(gap: Gap, axis: Axis): { from: number; to: number } {
   return { from: axis.slotAt(gap.from_ms) - 0.5, to: last + 0.5 };
 }
 
-/** Places between which no line may be drawn: over what is missing, one would claim to know. */
-export function breaksOf(gaps: readonly PlotGap[]): Float64Array {
-  const places = gaps.filter((gap) => gap.state !== "filled").map((gap) => (gap.from + gap.to) / 2);
-  return Float64Array.from(places).sort();
+/**
+ * Places over which no line may be drawn: over what is missing, one would claim to know. On a candle
+ * axis (`places` given, in order) that is an empty slot; a gap within a candle that exists has none.
+ */
+export function breaksOf(
+  gaps: readonly PlotGap[], places: Float64Array | null = null, count = 0,
+): Float64Array {
+  const breaks: number[] = [];
+  for (const gap of gaps) {
+    if (gap.state === "filled") continue;
+    const place = places === null ? (gap.from + gap.to) / 2 : emptySlot(gap, places, count);
+    if (place !== null) breaks.push(place);
+  }
+  return Float64Array.from(breaks).sort();
+}
+
+function emptySlot(gap: PlotGap, places: Float64Array, count: number): number | null {
+  let at = lowerBound(places, count, gap.from);
+  for (let slot = Math.ceil(gap.from); slot < gap.to; slot++) {
+    if (at >= count || (places[at] as number) !== slot) return slot;
+    at += 1;
+  }
+  return null;
 }
 
 export function drawGaps(frame: Frame, gaps: readonly PlotGap[], palette: Palette): void {

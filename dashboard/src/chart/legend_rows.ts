@@ -72,7 +72,8 @@ function candleRows(store: CandleStore, tsMs: number | null, context: LegendCont
     ...averages(at(open?.sma9, store.sma9[i]) ?? null, at(open?.vwap, store.vwap[i]) ?? null, context),
     ...context.extras.map((name, nth) => ({
       key: `extra-${name}`, label: name,
-      value: formatPrice(forming ? open.extras?.[name] : store.extra(name)[i]),
+      // Not all extras are computed for a candle that is still being made.
+      value: formatPrice((forming ? open.extras?.[name] : null) ?? store.extra(name)[i]),
       color: palette.extras[nth % palette.extras.length] as string,
     })),
   ];
