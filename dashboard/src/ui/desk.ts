@@ -12,10 +12,10 @@ import { SourceError, type ConnectionStatus, type DataSource } from "../data/sou
 import type { Me, Sessions, Signal, Timeframe } from "../data/types";
 import { Announcer } from "./announcer";
 import { adjacentDay, findDay, latestDay, whyEmpty } from "./days";
-import { DayFeed } from "./day_feed";
+import { DayView } from "./day_view";
 import type { Preferences } from "./preferences";
 import { QuoteBoard } from "./quote_board";
-import { SignalFeed } from "./signal_feed";
+import { SignalList } from "./signal_list";
 import { createStore, type Store } from "./store";
 
 export interface View {
@@ -45,8 +45,8 @@ export class Desk {
   readonly board = new QuoteBoard();
   readonly clock = new BrokerClock();
   readonly announcer: Announcer;
-  readonly day: DayFeed;
-  readonly signalFeed: SignalFeed;
+  readonly day: DayView;
+  readonly signals: SignalList;
   status: ConnectionStatus | null = null;
   wasConnected = false;
   private engine: ChartEngine | null = null;
@@ -61,13 +61,13 @@ export class Desk {
     private firstRange: { from_ms: number; to_ms: number } | null = null,
   ) {
     this.announcer = new Announcer(preferences, (signal) => this.centre(signal));
-    this.day = new DayFeed(source, {
+    this.day = new DayView(source, {
       onShow: (showing) => this.show(showing),
       onChange: () => this.engine?.invalidate(),
       onGaps: (gaps) => this.engine?.setGaps(gaps),
       onUnauthorized: () => void this.start(),
     });
-    this.signalFeed = new SignalFeed(source, {
+    this.signals = new SignalList(source, {
       onChange: () => this.engine?.setSignals(this.markers()),
       onNew: (signal) => this.announcer.announce(signal),
     });
@@ -108,8 +108,8 @@ export class Desk {
 
   async logout(): Promise<void> {
     await this.source.logout();
-    this.day.stop();
-    this.signalFeed.stop();
+    this.day.close();
+    this.signals.close();
     await this.start();
   }
 
@@ -235,7 +235,7 @@ export class Desk {
     if (wanted === this.opened) return;
     const [, before] = this.opened === "" ? [] : (JSON.parse(this.opened) as string[]);
     this.opened = wanted;
-    if (before !== date) this.signalFeed.open(date, live);
+    if (before !== date) this.signals.open(date, live);
     const reason = whyEmpty(findDay(calendar.days, date), date, calendar.today);
     if (reason !== null) this.day.openEmpty(reason);
     else this.day.open({ ticker, date, timeframe, live });
@@ -243,7 +243,7 @@ export class Desk {
 
   markers(): Signal[] {
     const { ticker } = this.view.get();
-    return this.signalFeed.signals.get().filter((signal) => signal.ticker === ticker);
+    return this.signals.signals.get().filter((signal) => signal.ticker === ticker);
   }
 
   // --- The chart -------------------------------------------------------------------------------

@@ -1,2 +1,7 @@
-// Placeholder until the interface is in place.
-export {};
+// The page's first line: settings, source, page.
+
+import { loadConfig, openSource } from "../data/source";
+import { start } from "./start";
+import "./styles.css";
+
+start(await openSource(await loadConfig()));
