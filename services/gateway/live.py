@@ -42,6 +42,7 @@ __all__ = ["Admission", "CuttingProtocol", "LiveMetrics", "endpoint"]
 
 HEARTBEAT_S = 5.0
 SEND_TIMEOUT_S = 10.0
+CUT_AFTER_S = 10.0
 # What a client may say in one period; more is a fault or an attack.
 REQUESTS_MAX = 200
 _PERIOD_S = 10.0
@@ -94,7 +95,7 @@ class CuttingProtocol(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         """Serve, then close, and cut what does not close."""
         await super().run_asgi()
-        self.loop.call_later(self.close_timeout, self.transport.abort)
+        self.loop.call_later(CUT_AFTER_S, self.transport.abort)
 
 
 @websocket("/api/v1/live")
