@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
+from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
 from libs.common import subjects
@@ -56,7 +57,7 @@ def _gate(state: State) -> Gate:
 @post(
     "/login", responses=REFUSALS, tags=["access"], summary="Log in", status_code=204
 )  # fmt: skip
-async def login(request: AnyRequest, state: State, data: Login) -> Response[None]:
+async def login(request: AnyRequest, state: State, data: JSONBody[Login]) -> Response[None]:
     """Begin a session: the answer sets a cookie that lasts 12 hours."""
     if state.settings.gateway_auth == "none":
         raise Refused(400, "no_login", "this gateway asks for no login: just go on")
@@ -115,7 +116,9 @@ async def live_token(request: AnyRequest, state: State) -> Response[bytes]:
     status_code=202, summary="Tell a service what to do",
 )  # fmt: skip
 async def command(
-    state: State, service: Literal["ingest", "indicators", "signals", "writer"], data: Command
+    state: State,
+    service: FromPath[Literal["ingest", "indicators", "signals", "writer"]],
+    data: JSONBody[Command],
 ) -> Response[bytes]:
     """Store a command for a service; only behind a login."""
     if state.settings.gateway_auth == "none":

@@ -215,16 +215,16 @@ class Check(Struct, frozen=True):
 
 
 class Service(Struct, frozen=True):
-    """What a service last said of itself."""
+    """What a service last said of itself; only the writer counts what it did."""
 
     service: str
     instance: str
     status: str
     at_ms: int
-    batches: int
-    records: int
-    errors: int
-    processing_ms: float
+    batches: int | None
+    records: int | None
+    errors: int | None
+    processing_ms: float | None
     lag: int | None
 
 

@@ -23,6 +23,7 @@ from libs.common.events import TIMEFRAME_MS, Correction
 from services.gateway import answers
 from services.gateway.answers import Refused
 from services.gateway.holidays import holiday_name
+from services.gateway.latest import Latest
 from services.gateway.market_clock import MarketClock
 from services.gateway.messages import Quote
 from services.gateway.ring import Ring
@@ -60,6 +61,11 @@ class Market(Protocol):
 
     def last(self, ticker: str) -> Quote | None:
         """Return what is known of a ticker now."""
+        ...
+
+    @property
+    def latest(self) -> Latest:
+        """The newest of everything, also how the services stand."""
         ...
 
 
@@ -318,6 +324,7 @@ class Desk:
         ends, bus = await self._ends()
         lanes = _lanes(self._settings.partitions, positions, ends)
         services = [_with_lag(service, lanes) for service in services]
+        services += self._heard({service.service for service in services})
         checks = [database, bus]
         if database.ok:
             checks.append(_writer_check(services))
@@ -326,6 +333,18 @@ class Desk:
         down = not (database.ok and bus.ok)
         status = "down" if down else "ok" if all(check.ok for check in checks) else "degraded"
         return answers.Health(status, checks, services, lanes)  # type: ignore[arg-type]  # one of the three
+
+    def _heard(self, known: set[str]) -> list[answers.Service]:
+        """Return the instances that say on the bus that they are ready, and write no report."""
+        now_ms = self._clock.now_ms()
+        return [
+            answers.Service(
+                name, str(instance["instance"]), "ready", now_ms, None, None, None, None, None
+            )
+            for name, instances in (self._market.latest.status_since(0) or {}).items()
+            for instance in instances
+            if name not in known
+        ]
 
     async def _ends(self) -> tuple[dict[tuple[str, int], int], answers.Check]:
         """Read where each lane ends now."""
@@ -381,7 +400,8 @@ def _day(day: date, has_data: bool) -> answers.Day:
 def _require_range(first: date, last: date) -> None:
     for name, day in (("from", first), ("to", last)):
         if not calendar.FIRST_DAY <= day <= calendar.LAST_DAY:
-            message = f"{name}: {day} is outside the calendar, {calendar.FIRST_DAY} to {calendar.LAST_DAY}"
+            known = f"{calendar.FIRST_DAY} to {calendar.LAST_DAY}"
+            message = f"{name}: {day} is outside the calendar, {known}"
             raise Refused(400, "bad_parameter", message, parameter=name)
     if first > last:
         message = f"from: {first} is after to, {last}: exchange them"

@@ -87,10 +87,8 @@ def _pieces(header: list[str], rows: Iterable[list[Any]]) -> Iterator[str]:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(header)
-    count = 0
-    for row in rows:
+    for count, row in enumerate(rows, 1):
         writer.writerow([_cell(value) for value in row])
-        count += 1
         if count % _ROWS_PER_PIECE == 0:
             yield _emptied(buffer)
     yield _emptied(buffer)

@@ -1,8 +1,8 @@
 """What all handlers share: parameters, errors, and answers with ETag and gzip.
 
-A parameter that is unknown, given twice or does not fit gets a 400 that names it and says what would
-fit. Whatever else goes wrong has the same form; what is not expected is logged and told as little as
-possible about.
+A parameter that is unknown, given twice or does not fit gets a 400 that names it and says what
+would fit. Whatever else goes wrong has the same form; what is not expected is logged, and the
+client is told as little as possible about it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from libs.common.errors import BusError, CalendarError, StoreError
 from libs.common.telemetry import get_logger
@@ -55,18 +55,19 @@ _HINTS = {
     "command": "expected a JSON object with a command of small letters and an object of arguments",
 }
 
-Ticker = Annotated[str, Parameter(pattern=TICKER_PATTERN, description="symbol, e.g. QQQ")]
+Ticker = Annotated[str, QueryParameter(pattern=TICKER_PATTERN, description="symbol, e.g. QQQ")]
 OptionalTicker = Annotated[
-    str | None, Parameter(pattern=TICKER_PATTERN, description="only this symbol")
+    str | None, QueryParameter(pattern=TICKER_PATTERN, description="only this symbol")
 ]
-Day = Annotated[date, Parameter(query="date", description="New York trading day")]
-FirstDay = Annotated[date | None, Parameter(query="from", description="first day")]
-LastDay = Annotated[date | None, Parameter(query="to", description="last day")]
+Day = Annotated[date, QueryParameter(name="date", description="New York trading day")]
+FirstDay = Annotated[date | None, QueryParameter(name="from", description="first day")]
+LastDay = Annotated[date | None, QueryParameter(name="to", description="last day")]
 SeriesTimeframe = Annotated[
-    Literal["tick", "1m", "5m", "15m", "1h"], Parameter(description="length of a candle, or ticks")
+    Literal["tick", "1m", "5m", "15m", "1h"],
+    QueryParameter(description="length of a candle, or ticks"),
 ]
 OptionalTimeframe = Annotated[
-    CandleTimeframe | None, Parameter(description="only this length of candles")
+    CandleTimeframe | None, QueryParameter(description="only this length of candles")
 ]
 
 

@@ -18,6 +18,7 @@ import msgspec
 from litestar import Request, Response, get
 from litestar.datastructures import State
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 
 from services.gateway.http import JSON
 
@@ -59,7 +60,7 @@ class Page:
         self._compressed: dict[tuple[Path, int], bytes] = {}
 
     async def file(self, name: str, *, compressed: bool) -> tuple[bytes, str, bool] | None:
-        """Return a file's content, its type, and whether it is compressed; None if there is none."""
+        """Return a file's content, its type and whether it is compressed, or None."""
         return await asyncio.to_thread(self._read, name, compressed)
 
     def _read(self, name: str, compressed: bool) -> tuple[bytes, str, bool] | None:
@@ -97,7 +98,7 @@ def config() -> Response[bytes]:
 
 
 @get(["/", "/{name:path}"], include_in_schema=False)
-async def page(request: AnyRequest, state: State, name: str = "/") -> Response[bytes]:
+async def page(request: AnyRequest, state: State, name: FromPath[str] = "/") -> Response[bytes]:
     """Serve a file of the page."""
     name = name.lstrip("/") or "index.html"
     if name.startswith("api/"):
@@ -130,16 +131,6 @@ section { border-top: 1px solid #ccd3dc; margin-top: 1.5rem; }
 @media (prefers-color-scheme: dark) { body { color: #dde3ea; background: #12161c; }
   code { background: #222a34; } a { color: #7db7ff; } section { border-color: #333d49; } }
 """
-
-
-@get("/api/openapi.json", include_in_schema=False)
-async def openapi_document(request: AnyRequest) -> Response[bytes]:
-    """Describe the interface for programs."""
-    return Response(
-        msgspec.json.encode(request.app.openapi_schema.to_schema()),
-        media_type=JSON,
-        headers={"Cache-Control": "no-cache"},
-    )
 
 
 @get("/api/docs/style.css", include_in_schema=False, sync_to_thread=False)
@@ -193,4 +184,4 @@ def _words(parameter: dict[str, Any]) -> str:
     return f"{text}: {', '.join(values)}" if values else text
 
 
-HANDLERS = [config, docs_style, openapi_document, docs, page]
+HANDLERS = [config, docs_style, docs, page]

@@ -126,7 +126,8 @@ TICKERS = """
 LAST_PRICES = """
     SELECT wanted.ticker, newest.ts_ms, newest.price
     FROM unnest($1::text[]) AS wanted(ticker) JOIN LATERAL (
-        (SELECT (date_part('epoch', e."timestamp") * 1000)::bigint AS ts_ms, e.price::float8 AS price
+        (SELECT (date_part('epoch', e."timestamp") * 1000)::bigint AS ts_ms,
+            e.price::float8 AS price
          FROM public.equity_data AS e
          WHERE e.ticker = wanted.ticker AND e."timestamp" >= $2 AND e."timestamp" < $4
          ORDER BY e."timestamp" DESC LIMIT 1)

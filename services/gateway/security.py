@@ -100,6 +100,7 @@ class Gate:
         self.logins = Throttle()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request or connection; see ASGI."""
         if scope["type"] == "http":
             await self._http(scope, receive, _with_headers(send, self._headers(scope)))
         elif scope["type"] == "websocket":

@@ -17,6 +17,7 @@ import uvicorn
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 
 from libs.common.bus import Bus, Stored
 from libs.common.errors import BusUnavailable, SettingsError, StoreUnavailable
@@ -34,7 +35,7 @@ from services.gateway.security import API, Gate
 from services.gateway.settings import Settings
 from services.gateway.store import Store
 
-__all__ = ["application", "serve"]
+__all__ = ["application", "listen", "run", "serve", "url_of"]
 
 _PING_EVERY_S = 2.0
 _GOODBYE_S = 2.0
@@ -85,6 +86,7 @@ class HttpMetrics:
         )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve and count; see ASGI."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -123,8 +125,12 @@ class _Server(uvicorn.Server):
 
 async def serve(runtime: Runtime[Settings]) -> None:
     """Listen, then answer until stopped; raises SettingsError when the port is taken."""
+    await run(runtime, listen(runtime.settings))
+
+
+async def run(runtime: Runtime[Settings], listener: socket.socket) -> None:
+    """Answer on a socket until stopped, and close it."""
     settings = runtime.settings
-    listener = _listen(settings)
     runtime.health.require("database", "connecting")
     runtime.health.require("bus", "connecting")
     limits = Limits(
@@ -187,7 +193,8 @@ def _litestar(state: State) -> Litestar:
         logging_config=None,
         openapi_config=OpenAPIConfig(
             title="Alpha Kite Max", version=access.VERSION, description=_DESCRIPTION,
-            use_handler_docstrings=True, path="/api/generated",
+            use_handler_docstrings=True, path="/api",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
         ),
     )  # fmt: skip
 
@@ -195,7 +202,8 @@ def _litestar(state: State) -> Litestar:
 # -- listening ------------------------------------------------------------------------------------
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """Take the address of the settings; raises SettingsError when that cannot be."""
     host, port = settings.gateway_host, settings.gateway_port
     try:
         family = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)[0][0]
@@ -209,7 +217,8 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-def _url(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
+    """Return the address for a browser on this machine."""
     host, port = listener.getsockname()[:2]
     shown = "127.0.0.1" if host in _ALL_INTERFACES else f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
@@ -222,17 +231,26 @@ async def _answer(
     settings = runtime.settings
     server = _Server(
         uvicorn.Config(
-            app, loop="none", http="h11", ws=CuttingProtocol, lifespan="off", log_config=None,
-            access_log=False, server_header=False, proxy_headers=False,
-            ws_max_size=settings.gateway_message_bytes_max, ws_max_queue=16,
-            ws_per_message_deflate=False, timeout_graceful_shutdown=_GRACE_S,
+            app,
+            loop="none",
+            http="h11",
+            ws=CuttingProtocol,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws_max_size=settings.gateway_message_bytes_max,
+            ws_max_queue=16,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=_GRACE_S,
             limit_concurrency=settings.gateway_connections_max + _IDLE_CONNECTIONS_MAX,
             h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
     work = asyncio.create_task(server.serve([listener]))
     stopped = asyncio.create_task(runtime.stop.wait())
-    runtime.log.info("gateway.listening", url=_url(listener), auth=settings.gateway_auth)
+    runtime.log.info("gateway.listening", url=url_of(listener), auth=settings.gateway_auth)
     try:
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         hub.stop()
@@ -248,7 +266,7 @@ async def _goodbyes(hub: Hub) -> None:
     """Wait a moment until live connections have closed."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_GOODBYE_S):
-            while hub.clients:
+            while hub.clients:  # noqa: ASYNC110 - there is no event for it, and this is the end
                 await asyncio.sleep(_GOODBYE_POLL_S)
 
 

@@ -16,10 +16,10 @@ __all__ = ["Settings", "is_loopback"]
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Where the gateway listens, who may use it, and how much of it.
 
-    `pg_dsn` is a Postgres connection string; the role `kite_reader` is enough. `gateway_port` 0 takes
-    any free port. `gateway_auth` `password` asks for a login: give the password, or better its
-    argon2 hash (`python -m argon2` makes one). Without a login the gateway listens on a loopback
-    address only, unless `gateway_allow_remote` says that something else protects it.
+    `pg_dsn` is a Postgres connection string; the role `kite_reader` is enough. `gateway_port` 0
+    takes any free port. `gateway_auth` `password` asks for a login: give the password, or better
+    its argon2id hash. Without a login the gateway listens on a loopback address only, unless
+    `gateway_allow_remote` says that something else protects it.
     `gateway_origins` are further web pages that may call it, e.g. `https://kite.example.com`;
     `public_market` serves market data without a login.
 
@@ -47,7 +47,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse what contradicts itself, all of it at once, without repeating any secret."""
         problems = [*self._address_problems(), *self._login_problems()]
-        problems += [_ORIGIN.format(origin) for origin in self.gateway_origins if not _is_origin(origin)]
+        problems += [
+            _ORIGIN.format(origin) for origin in self.gateway_origins if not _is_origin(origin)
+        ]
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -66,7 +68,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
         given = [text for text in (self.gateway_password, self.gateway_password_hash) if text]
         problems = []
         if len(given) != 1:
-            problems.append(_ONE_PASSWORD)
+            problems.append(_EXACTLY_ONE)
         if self.gateway_password_hash and not self.gateway_password_hash.startswith("$argon2id$"):
             problems.append(_HASH)
         if self.gateway_password and len(self.gateway_password) < _PASSWORD_LENGTH_MIN:
@@ -84,13 +86,13 @@ _REMOTE = (
     "KITE_GATEWAY_AUTH=password, listen on 127.0.0.1, or set KITE_GATEWAY_ALLOW_REMOTE=1 if "
     "something else keeps strangers out"
 )
-_ONE_PASSWORD = (
+_EXACTLY_ONE = (
     "KITE_GATEWAY_AUTH: password needs exactly one of KITE_GATEWAY_PASSWORD_HASH and "
     "KITE_GATEWAY_PASSWORD"
 )
 _HASH = (
-    "KITE_GATEWAY_PASSWORD_HASH: its value is no argon2id hash: `python -m argon2` makes one; it "
-    "begins with $argon2id$"
+    "KITE_GATEWAY_PASSWORD_HASH: its value is no argon2id hash, which begins with $argon2id$; "
+    "docs/api.md says how to make one"
 )
 _SHORT = f"KITE_GATEWAY_PASSWORD: its value has fewer than {_PASSWORD_LENGTH_MIN} characters"
 _ORIGIN = (
@@ -112,9 +114,10 @@ def is_loopback(host: str) -> bool:
 def _is_postgres_address(dsn: str) -> bool:
     try:
         address = urlsplit(dsn)
-        return address.scheme in ("postgres", "postgresql") and (address.port or 1) > 0
+        port = address.port
     except ValueError:
         return False
+    return address.scheme in ("postgres", "postgresql") and port != 0
 
 
 def _is_origin(text: str) -> bool:

@@ -140,9 +140,7 @@ class Store:
         """Return a day's ticks with their averages, and how far INDICATORS is in the rows."""
         async with self._snapshot() as connection:
             position = await _position(connection, subjects.INDICATORS, partition)
-            row = await connection.fetchrow(
-                queries.TICKS, ticker, *_bounds(day), ROWS_MAX + 1
-            )
+            row = await connection.fetchrow(queries.TICKS, ticker, *_bounds(day), ROWS_MAX + 1)
         columns = _columns(row, ROWS_MAX)
         return TickColumns(position, *columns)
 
@@ -155,8 +153,12 @@ class Store:
             row = await connection.fetchrow(
                 queries.CANDLES, ticker, timeframe, *_bounds(day), ROWS_MAX + 1
             )
-        *columns, extras, revision = _columns(row, ROWS_MAX)
-        return CandleColumns(position, *columns, _extras(extras), revision)
+        moments, opens, highs, lows, closes, volumes, *rest = _columns(row, ROWS_MAX)
+        sma9, vwap, extras, revision = rest
+        return CandleColumns(
+            position, moments, opens, highs, lows, closes, volumes, sma9, vwap, _extras(extras),
+            revision,
+        )  # fmt: skip
 
     async def signals(
         self, day: date, ticker: str | None, timeframe: str | None
@@ -174,9 +176,7 @@ class Store:
     async def gaps(self, day: date, ticker: str | None) -> list[Gap]:
         """Return the gaps that touch a day."""
         async with self._connection() as connection:
-            rows = await connection.fetch(
-                queries.GAPS, _one(ticker), *_bounds(day), GAPS_MAX + 1
-            )
+            rows = await connection.fetch(queries.GAPS, _one(ticker), *_bounds(day), GAPS_MAX + 1)
         _require_few(rows, GAPS_MAX)
         return [Gap(**dict(row)) for row in rows]
 
