@@ -173,6 +173,15 @@ export class ChartEngine {
     this.invalidate();
   }
 
+  /** What is shown, and the signals that are marked in it; for tests and exports. */
+  shown(): Showing | null {
+    return this.showing;
+  }
+
+  marked(): readonly Signal[] {
+    return this.signals;
+  }
+
   setGaps(gaps: readonly Gap[]): void {
     this.gaps = gaps;
     this.placeMarks();

@@ -59,6 +59,7 @@ export function firstRange(
   if (Number.isNaN(lastX)) return { from: -0.5, to: axisLength - 0.5 };
   const seen = Math.max(lastX - firstX, 8);
   const width = window === null ? seen : Math.min(seen, window);
-  const to = lastX + Math.max(MARGIN * width, 0.5);
-  return { from: to - width * (1 + MARGIN) - 0.5, to };
+  const from = lastX - width - 0.5;
+  // So that the newest value already stands where following keeps it.
+  return { from, to: from + (width + 0.5) / (1 - MARGIN) + 0.5 };
 }

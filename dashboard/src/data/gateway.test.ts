@@ -1,0 +1,413 @@
+import { beforeEach, describe, expect, it, vi } from "vitest";
+
+import { DayFeed } from "./day_feed";
+import { GatewaySource } from "./gateway";
+import type { SocketLike } from "./live_socket";
+import type { CandleStore, TickStore } from "./series";
+import { SignalFeed } from "./signal_feed";
+import type { ConnectionStatus } from "./source";
+import { SourceError } from "./source";
+import type { Signal } from "./types";
+
+/** A socket whose other end is the test. */
+class FakeSocket implements SocketLike {
+  onopen: ((event: never) => void) | null = null;
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  onclose: ((event: { code: number }) => void) | null = null;
+  readonly sent: Record<string, unknown>[] = [];
+  readonly url: string;
+  closed = false;
+
+  constructor(url: string) {
+    this.url = url;
+  }
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text) as Record<string, unknown>);
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  open(): void {
+    this.onopen?.(undefined as never);
+    this.say({ op: "hello", version: 1, heartbeat_ms: 5000, hz: 10, source: "demo", simulated: true });
+  }
+
+  say(message: object): void {
+    this.onmessage?.({ data: JSON.stringify(message) });
+  }
+
+  subs(): Record<string, unknown>[] {
+    return this.sent.filter((message) => message["op"] === "sub");
+  }
+}
+
+/** A gateway that answers from a table, a clock that stands until told, and timers to go with it. */
+class World {
+  nowMs = 1_000_000;
+  readonly sockets: FakeSocket[] = [];
+  readonly asked: string[] = [];
+  readonly answers = new Map<string, () => Response>();
+  private timers: { atMs: number; callback: () => void }[] = [];
+  readonly source: GatewaySource;
+
+  constructor(base = "", pageUrl = "http://127.0.0.1:8080/") {
+    this.answer("/clock", () => ({
+      broker_ms: 5_000_000, wall_ms: this.nowMs, speed: 1, source: "demo", simulated: true,
+      date: "2026-01-05", phase: "regular", next: null,
+    }));
+    this.source = new GatewaySource({
+      base, pageUrl, now: () => this.nowMs, random: () => 0.999_999,
+      later: (callback, ms) => this.later(callback, ms),
+      openSocket: (url) => {
+        const socket = new FakeSocket(url);
+        this.sockets.push(socket);
+        return socket;
+      },
+      fetcher: (input) => this.fetch(String(input)),
+    });
+  }
+
+  later(callback: () => void, ms: number): () => void {
+    const timer = { atMs: this.nowMs + ms, callback };
+    this.timers.push(timer);
+    return () => {
+      this.timers = this.timers.filter((other) => other !== timer);
+    };
+  }
+
+  answer(path: string, body: () => unknown, status = 200, headers: Record<string, string> = {}): void {
+    this.answers.set(path, () => new Response(JSON.stringify(body()), { status, headers }));
+  }
+
+  /** Lets time pass, and what is due happen. */
+  async pass(ms: number): Promise<void> {
+    const untilMs = this.nowMs + ms;
+    for (;;) {
+      const due = this.timers.filter((timer) => timer.atMs <= untilMs)
+        .sort((a, b) => a.atMs - b.atMs)[0];
+      if (due === undefined) break;
+      this.nowMs = Math.max(due.atMs, this.nowMs);
+      this.timers = this.timers.filter((timer) => timer !== due);
+      due.callback();
+      await settle();
+    }
+    this.nowMs = untilMs;
+    await settle();
+  }
+
+  get socket(): FakeSocket {
+    return this.sockets[this.sockets.length - 1] as FakeSocket;
+  }
+
+  private fetch(url: string): Promise<Response> {
+    this.asked.push(url);
+    const path = new URL(url, "http://gateway").pathname.replace("/api/v1", "");
+    const made = this.answers.get(path);
+    return made === undefined ? Promise.reject(new TypeError("failed to fetch")) : Promise.resolve(made());
+  }
+}
+
+/** Lets promises that are already settled have their say. */
+async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  await new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+const OPEN_MS = Date.parse("2026-01-05T14:30:00Z");
+
+function tickSeries(count: number, lastSeq: number, epochMs = 7): object {
+  const ts = Array.from({ length: count }, (_, i) => OPEN_MS + i * 1000);
+  return {
+    ticker: "QQQ", date: "2026-01-05", timeframe: "tick", epoch_ms: epochMs, last_seq: lastSeq,
+    complete: false, session: null, ts_ms: ts, price: ts.map((_, i) => 500 + i),
+    volume: ts.map(() => 100), sma9: ts.map(() => null), vwap: ts.map(() => 500),
+  };
+}
+
+function candleSeries(lastSeq: number, closes: number[]): object {
+  const same = closes.map(() => 1);
+  return {
+    ticker: "QQQ", date: "2026-01-05", timeframe: "1m", epoch_ms: 7, last_seq: lastSeq, complete: false,
+    session: null, ts_ms: closes.map((_, i) => OPEN_MS + i * 60_000), open: closes, high: closes,
+    low: closes, close: closes, volume: same, revision: same, sma9: closes, vwap: closes, extras: {},
+  };
+}
+
+function ticks(id: number, seq: number, ...indexes: number[]): object {
+  return {
+    op: "ticks", id, seq, ts_ms: indexes.map((i) => OPEN_MS + i * 1000),
+    price: indexes.map((i) => 500 + i), sma9: indexes.map(() => null), vwap: indexes.map(() => 500),
+  };
+}
+
+function signal(n: number, revision = 0, direction: "up" | "down" = "up"): Signal {
+  const ts_ms = OPEN_MS + n * 60_000;
+  return {
+    id: `QQQ:1m:${ts_ms}`, revision, state: "active", late: false, ticker: "QQQ", timeframe: "1m", ts_ms,
+    kind: "cross", direction, price: 500, sma9: 501, vwap: 500,
+  };
+}
+
+let world: World;
+beforeEach(() => {
+  world = new World();
+});
+
+describe("snapshot, then live", () => {
+  const events = () => ({ onLoaded: vi.fn(), onChange: vi.fn(), onError: vi.fn(), onNextDay: vi.fn() });
+
+  function follow(timeframe: "tick" | "1m" = "tick"): { feed: DayFeed; seen: ReturnType<typeof events> } {
+    const seen = events();
+    const feed = new DayFeed(
+      world.source, { ticker: "QQQ", date: "2026-01-05", timeframe, live: true }, seen,
+      { random: () => 0.999_999, later: (callback, ms) => world.later(callback, ms) });
+    return { feed, seen };
+  }
+
+  it("subscribes from the very position of the snapshot", async () => {
+    world.answer("/series", () => tickSeries(3, 41));
+    const { feed, seen } = follow();
+    await settle();
+    expect(seen.onLoaded).toHaveBeenCalledOnce();
+    world.socket.open();
+    const [sub] = world.socket.subs();
+    expect(sub).toEqual({ op: "sub", id: 1, channel: "ticks", ticker: "QQQ", epoch_ms: 7, from_seq: 41 });
+    world.socket.say(ticks(1, 42, 3, 4));
+    expect(feed.store.count).toBe(5);
+    expect(seen.onChange).toHaveBeenCalledOnce();
+  });
+
+  it("goes on from the last position after a break, and takes nothing twice", async () => {
+    world.answer("/series", () => tickSeries(3, 41));
+    const { feed } = follow();
+    await settle();
+    world.socket.open();
+    world.socket.say(ticks(1, 42, 3));
+    world.socket.onclose?.({ code: 1006 });
+    await world.pass(600);
+    expect(world.sockets).toHaveLength(2);
+    world.socket.open();
+    expect(world.socket.subs()[0]).toMatchObject({ from_seq: 42 });
+    world.socket.say(ticks(1, 43, 3, 4));
+    expect(feed.store.count).toBe(5);
+    expect(world.asked.filter((url) => url.includes("/series"))).toHaveLength(1);
+  });
+
+  it("takes a new snapshot at a resync, and hears the old subscription no more", async () => {
+    world.answer("/series", () => tickSeries(3, 41));
+    const { feed } = follow();
+    await settle();
+    world.socket.open();
+    world.answer("/series", () => tickSeries(10, 99, 8));
+    world.socket.say({ op: "resync", id: 1, reason: "too old" });
+    world.socket.say(ticks(1, 43, 3));
+    await settle();
+    expect(feed.store.count).toBe(10);
+    const second = world.socket.subs()[1];
+    expect(second).toMatchObject({ id: 2, epoch_ms: 8, from_seq: 99 });
+    expect(world.socket.sent.some((message) => message["op"] === "unsub")).toBe(false);
+    world.socket.say(ticks(2, 100, 10));
+    expect(feed.store.count).toBe(11);
+  });
+
+  it("loads a corrected day until the database has it", async () => {
+    world.answer("/series", () => candleSeries(41, [10, 11]));
+    const { feed, seen } = follow("1m");
+    await settle();
+    world.socket.open();
+    world.answer("/series", () => candleSeries(49, [10, 11]));
+    world.socket.say({ op: "corrected", id: 1, seq: 50, date: "2026-01-05", revision: 1 });
+    await settle();
+    world.answer("/series", () => candleSeries(50, [12, 13]));
+    await world.pass(1000);
+    expect((feed.store as CandleStore).close[0]).toBe(12);
+    expect(seen.onLoaded).toHaveBeenCalledTimes(3);
+    expect(world.socket.subs().map((sub) => sub["from_seq"])).toEqual([41, 49, 50]);
+    world.socket.say({ op: "corrected", id: 3, seq: 60, date: "2026-01-02", revision: 1 });
+    await settle();
+    expect(seen.onLoaded).toHaveBeenCalledTimes(3);
+  });
+
+  it("keeps the open candle apart and leaves tomorrow's values out", async () => {
+    world.answer("/series", () => candleSeries(41, [10]));
+    const { feed, seen } = follow("1m");
+    await settle();
+    world.socket.open();
+    const open = { open: 1, high: 1, low: 1, close: 1, volume: 1, sma9: null, vwap: null, extras: {} };
+    world.socket.say({ op: "provisional", id: 1, candle: { ts_ms: OPEN_MS + 60_000, ...open } });
+    expect((feed.store as CandleStore).provisional?.close).toBe(1);
+    const tomorrow = { ts_ms: OPEN_MS + 86_400_000, ...open, revision: 0, source: "stream" };
+    world.socket.say({ op: "candles", id: 1, seq: 42, candles: [tomorrow] });
+    expect(feed.store.count).toBe(1);
+    expect(seen.onNextDay).toHaveBeenCalledOnce();
+  });
+
+  it("tries again when the gateway is away, and not when the question is wrong", async () => {
+    const { seen } = follow();
+    await settle();
+    expect(seen.onError.mock.calls[0]?.[0]).toMatchObject({ code: "unreachable" });
+    world.answer("/series", () => tickSeries(2, 1));
+    await world.pass(600);
+    expect(seen.onLoaded).toHaveBeenCalledOnce();
+
+    world.answer("/series", () => ({ error: { code: "bad_parameter", message: "no such day", parameter: "date" } }), 400);
+    const wrong = follow();
+    await settle();
+    expect(wrong.seen.onError).toHaveBeenCalledWith(expect.objectContaining({ parameter: "date" }), null);
+    await world.pass(60_000);
+    expect(wrong.seen.onError).toHaveBeenCalledOnce();
+  });
+
+  it("says no more once it is closed", async () => {
+    world.answer("/series", () => tickSeries(3, 41));
+    const { feed, seen } = follow();
+    await settle();
+    world.socket.open();
+    feed.close();
+    world.socket.say(ticks(1, 42, 3));
+    expect(seen.onChange).not.toHaveBeenCalled();
+    expect(world.socket.sent).toContainEqual({ op: "unsub", id: 1 });
+    expect((feed.store as TickStore).count).toBe(3);
+  });
+});
+
+describe("signals", () => {
+  it("keeps the highest revision, by partition's position", async () => {
+    world.answer("/signals", () => ({ epoch_ms: 7, last_seq: { 0: 5, 1: 9 }, signals: [signal(1)] }));
+    const onSignals = vi.fn();
+    new SignalFeed(world.source, "2026-01-05", true, { onSignals });
+    await settle();
+    world.socket.open();
+    expect(world.socket.subs()[0]).toMatchObject({ channel: "signals", ticker: "*", from_seq: { 0: 5, 1: 9 } });
+    world.socket.say({ op: "signals", id: 1, seq: 6, partition: 0, signals: [signal(1, 1, "down"), signal(2)] });
+    world.socket.say({ op: "signals", id: 1, seq: 10, partition: 1, signals: [signal(1, 0)] });
+    expect(onSignals).toHaveBeenCalledTimes(2);
+    const [all, fresh] = onSignals.mock.calls[1] as [Signal[], Signal[]];
+    expect(all.map((each) => each.direction)).toEqual(["down", "up"]);
+    expect(fresh).toHaveLength(2);
+    world.socket.onclose?.({ code: 1013 });
+    await world.pass(600);
+    world.socket.open();
+    expect(world.socket.subs()[0]).toMatchObject({ from_seq: { 0: 6, 1: 10 } });
+  });
+});
+
+describe("the connection", () => {
+  function statuses(): ConnectionStatus[] {
+    const seen: ConnectionStatus[] = [];
+    world.source.onStatus((status) => seen.push(status));
+    return seen;
+  }
+
+  it("waits longer after every failure, and begins anew once something was heard", async () => {
+    const seen = statuses();
+    world.source.subscribe({ channel: "quotes" }, {});
+    await settle();
+    const waits: number[] = [];
+    for (let i = 0; i < 7; i++) {
+      world.socket.onclose?.({ code: 1006 });
+      waits.push((seen[seen.length - 1]?.retryAtMs ?? 0) - world.nowMs);
+      await world.pass(waits[i] as number);
+    }
+    expect(waits).toEqual([500, 1000, 2000, 4000, 8000, 15_000, 15_000]);
+    world.socket.open();
+    world.socket.onclose?.({ code: 1006 });
+    expect((seen[seen.length - 1]?.retryAtMs ?? 0) - world.nowMs).toBe(500);
+  });
+
+  it("takes 12 s of silence for a break, and no less", async () => {
+    const seen = statuses();
+    world.source.subscribe({ channel: "quotes" }, {});
+    await settle();
+    world.socket.open();
+    await world.pass(10_000);
+    world.socket.say({ op: "heartbeat", n: 1, wall_ms: 0, broker_ms: null, speed: 1 });
+    await world.pass(10_000);
+    expect(seen[seen.length - 1]?.phase).toBe("open");
+    const silent = world.socket;
+    await world.pass(2_100);
+    expect(silent.closed).toBe(true);
+    expect(seen[seen.length - 1]?.phase).toBe("reconnecting");
+  });
+
+  it("gives up a socket that never opens, and closes it should it open later", async () => {
+    world.source.subscribe({ channel: "quotes" }, {});
+    await settle();
+    const hanging = world.socket;
+    await world.pass(13_000);
+    expect(world.sockets).toHaveLength(2);
+    hanging.closed = false;
+    hanging.onopen?.(undefined as never);
+    expect(hanging.closed).toBe(true);
+  });
+
+  it("answers heartbeats, and tells round trip, offset and the broker's time", async () => {
+    const seen = statuses();
+    const beats = vi.fn();
+    world.source.onBeat(beats);
+    world.source.subscribe({ channel: "status" }, {});
+    await settle();
+    world.answers.delete("/clock");
+    world.socket.open();
+    await settle();
+    world.socket.say({ op: "heartbeat", n: 3, wall_ms: world.nowMs + 990, broker_ms: 77, speed: 50, rtt_ms: 20 });
+    expect(world.socket.sent).toContainEqual({ op: "pong", n: 3 });
+    expect(seen[seen.length - 1]).toMatchObject({ phase: "open", rttMs: 20, offsetMs: 1000 });
+    expect(beats).toHaveBeenLastCalledWith(expect.objectContaining({ broker_ms: 77, speed: 50 }), world.nowMs - 10);
+  });
+
+  it("does not knock again where it was refused, until asked to", async () => {
+    const seen = statuses();
+    world.source.subscribe({ channel: "quotes" }, {});
+    await settle();
+    world.socket.onclose?.({ code: 4401 });
+    await world.pass(60_000);
+    expect(world.sockets).toHaveLength(1);
+    expect(seen[seen.length - 1]?.phase).toBe("refused");
+    world.source.retryNow();
+    await settle();
+    expect(world.sockets).toHaveLength(2);
+  });
+
+  it("brings its token along where the gateway is elsewhere", async () => {
+    world = new World("https://gateway.example", "https://page.example/");
+    world.answer("/live-token", () => ({ token: "once", expires_ms: 1 }));
+    world.source.subscribe({ channel: "quotes" }, {});
+    await settle();
+    expect(world.socket.url).toBe("wss://gateway.example/api/v1/live?token=once");
+  });
+
+  it("asks for the rate again on a new socket", async () => {
+    world.source.subscribe({ channel: "quotes" }, {});
+    await settle();
+    world.socket.open();
+    world.source.setRate(1);
+    world.socket.onclose?.({ code: 1006 });
+    await world.pass(600);
+    world.socket.open();
+    expect(world.socket.sent[0]).toEqual({ op: "rate", hz: 1 });
+  });
+});
+
+describe("HTTP", () => {
+  it("hands on the gateway's own words", async () => {
+    world.answer("/tickers", () => ({ error: { code: "busy", message: "later" } }), 503, { "retry-after": "2" });
+    const error = await world.source.tickers().catch((caught: unknown) => caught);
+    expect(error).toBeInstanceOf(SourceError);
+    expect(error).toMatchObject({ status: 503, code: "busy", message: "later", retryAfterMs: 2000 });
+  });
+
+  it("reads the health of a gateway that is ill", async () => {
+    world.answer("/health", () => ({ status: "down", checks: [], services: [], lanes: [] }), 503);
+    expect((await world.source.health()).status).toBe("down");
+  });
+
+  it("leaves out parameters that are not set", async () => {
+    world.answer("/gaps", () => ({ gaps: [] }));
+    await world.source.gaps("2026-01-05");
+    expect(world.asked[world.asked.length - 1]).toBe("/api/v1/gaps?date=2026-01-05");
+  });
+});
