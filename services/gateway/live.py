@@ -14,7 +14,7 @@ clock).
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from litestar import WebSocket, websocket
 from litestar.types import Scope
@@ -25,7 +25,7 @@ from libs.common.clock import Clock
 from libs.common.telemetry import Metrics
 from services.gateway import messages
 from services.gateway.answers import Refusal, error_body
-from services.gateway.hub import Batch, Client, CutOff, Hub, TooMany
+from services.gateway.hub import Batch, Client, CutOff, DeliveryClass, Hub, TooMany
 from services.gateway.messages import (
     Error,
     Heartbeat,
@@ -63,7 +63,8 @@ class LiveMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self.clients = metrics.gauge("gateway_clients", "Live connections")
-        self.messages = metrics.counter("gateway_messages", "Live messages sent", ("class",))
+        messages_sent = metrics.counter("gateway_messages", "Live messages sent", ("class",))
+        self._messages = {kind: messages_sent.labels(kind) for kind in get_args(DeliveryClass)}
         self.bytes = metrics.counter("gateway_bytes", "Characters of live messages sent")
         self.resyncs = metrics.counter(
             "gateway_resyncs", "Subscriptions that had to take a new snapshot", ("reason",)
@@ -78,7 +79,7 @@ class LiveMetrics:
 
     def sent(self, batch: Batch, wall_ms: int) -> None:
         """Count a message."""
-        self.messages.labels(batch.kind).inc()
+        self._messages[batch.kind].inc()
         self.bytes.inc(len(batch.text))
         if batch.resync is not None:
             self.resyncs.labels(batch.resync).inc()
@@ -143,7 +144,12 @@ class _End(Struct, frozen=True):
 
 
 class _Session:
-    """One connection."""
+    """One connection.
+
+    The writer sleeps until `_go`: there is news and the client's next period has come (`_open`),
+    or it is time for a heartbeat, or the gateway stops. Timers open the gate and call for
+    heartbeats: a time-out around each wait would cost more than what is sent.
+    """
 
     def __init__(
         self, socket: WebSocket[Any, Any, Any], hub: Hub, metrics: LiveMetrics, wall: Clock
@@ -152,17 +158,21 @@ class _Session:
         self._hub = hub
         self._metrics = metrics
         self._wall = wall
-        self._news = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._go = asyncio.Event()
+        self._news = False
+        self._open = True
+        self._opening: asyncio.TimerHandle | None = None
+        self._beating: asyncio.TimerHandle | None = None
         self._beat = 0
         self._beat_sent_s = 0.0
         self._rtt_ms: float | None = None
 
     def wake(self) -> None:
         """There may be something to send."""
-        self._news.set()
-        if self._hub.stopped:
-            self._ended.set()
+        self._news = True
+        if self._open or self._hub.stopped:
+            self._go.set()
 
     async def serve(self, client: Client) -> None:
         """Read and write until one of them ends; raises OSError when the client is gone."""
@@ -176,6 +186,9 @@ class _Session:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+            for timer in (self._opening, self._beating):
+                if timer is not None:
+                    timer.cancel()
         end = done.pop().result()
         if end.dropped:
             self._metrics.dropped.labels(end.dropped).inc()
@@ -187,7 +200,7 @@ class _Session:
 
     async def _read(self, client: Client) -> _End:
         """Answer what the client says until it leaves."""
-        now_s = asyncio.get_running_loop().time
+        now_s = self._loop.time
         begin_s, heard = now_s(), 0
         while True:
             event = await self._socket.receive()
@@ -228,53 +241,57 @@ class _Session:
             client.unsubscribe(request.id)
         elif isinstance(request, Rate):
             client.asked_hz = request.hz
-            self.wake()
+            self._open_at(client.due_s)
         else:
             self._heard_beat(request)
 
     def _heard_beat(self, pong: Pong) -> None:
         if pong.n == self._beat:
-            passed_s = asyncio.get_running_loop().time() - self._beat_sent_s
+            passed_s = self._loop.time() - self._beat_sent_s
             self._rtt_ms = round(passed_s * 1000, 1)
 
     # -- writing ----------------------------------------------------------------------------------
 
     async def _write(self, client: Client) -> _End:
         """Send what the hub has, as often as the client wants, and heartbeats in between."""
-        loop = asyncio.get_running_loop()
-        beat_s = loop.time()
-        while not self._hub.stopped:
-            try:
-                if loop.time() >= beat_s:
+        try:
+            while not self._hub.stopped:
+                if self._beating is None:
                     await self._send_beat()
-                    beat_s = loop.time() + HEARTBEAT_S
-                await self._until(self._news, beat_s)
-                await self._until(self._ended, min(client.due_s, beat_s))
-                if self._news.is_set() and loop.time() >= client.due_s:
-                    self._news.clear()
-                    for batch in client.collect(loop.time()):
+                if self._news and self._open:
+                    self._news = self._open = False
+                    for batch in client.collect(self._loop.time()):
                         await self._send(batch)
-            except TimeoutError:
-                return _End(0, dropped="stalled")
-            except CutOff as error:
-                return _End(TRY_AGAIN_LATER, str(error), "missed")
+                    self._open_at(client.due_s)
+                await self._go.wait()
+                self._go.clear()
+        except TimeoutError:
+            return _End(0, dropped="stalled")
+        except CutOff as error:
+            return _End(TRY_AGAIN_LATER, str(error), "missed")
         return _End(GOING_AWAY, "the gateway stops")
 
-    async def _until(self, event: asyncio.Event, when_s: float) -> None:
-        """Wait for an event, or until it is time."""
-        if event.is_set() or asyncio.get_running_loop().time() >= when_s:
-            return
-        try:
-            async with asyncio.timeout_at(when_s):
-                await event.wait()
-        except TimeoutError:
-            return
+    def _open_at(self, when_s: float) -> None:
+        """Let the next batch leave then."""
+        if self._opening is not None:
+            self._opening.cancel()
+        self._opening = self._loop.call_at(when_s, self._open_now)
+
+    def _open_now(self) -> None:
+        self._open = True
+        if self._news:
+            self._go.set()
+
+    def _beat_now(self) -> None:
+        self._beating = None
+        self._go.set()
 
     async def _send_beat(self) -> None:
         wall_ms = self._wall.now_ms()
         clock = self._hub.clock
         self._beat += 1
-        self._beat_sent_s = asyncio.get_running_loop().time()
+        self._beat_sent_s = self._loop.time()
+        self._beating = self._loop.call_later(HEARTBEAT_S, self._beat_now)
         broker_ms = clock.now_ms(wall_ms)
         await self._say(Heartbeat(self._beat, wall_ms, broker_ms, clock.speed, self._rtt_ms))
 
