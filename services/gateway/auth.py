@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -29,6 +30,11 @@ __all__ = [
     "address_key",
 ]
 
+# What stands in a Host header also goes into our answers, so nothing else may.
+_HOST = re.compile(
+    r"(?:\[(?P<address>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::(?P<port>\d{1,5}))?"
+)
+_PORT_MAX = 65_535
 _KEY_BYTES = 32
 _KEY_LENGTH_MAX = 128
 PASSWORD_LENGTH_MAX = 1024
@@ -230,11 +236,7 @@ class Names:
 
 def _host_name(host_header: str) -> str | None:
     """Return the name in a Host header in lower case, without port and brackets."""
-    try:
-        parts = urlsplit(f"//{host_header}")
-        _ = parts.port  # raises when it is none
-    except ValueError:
+    found = _HOST.fullmatch(host_header)
+    if found is None or int(found["port"] or 0) > _PORT_MAX:
         return None
-    if not parts.hostname or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
-        return None
-    return parts.hostname.lower()
+    return (found["address"] or found["name"]).lower()
