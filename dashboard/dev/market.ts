@@ -64,8 +64,9 @@ export function ticksOf(ticker: string, date: string): Ticks {
   for (let at = day.pre_open_ms; at < day.post_close_ms; at += SECOND_MS) {
     const regular = at >= day.open_ms && at < (day.close_ms ?? 0);
     if (draw() > (regular ? 0.93 : 0.05)) continue;
-    drift = drift * 0.999 + (draw() - 0.5) * 0.000011;
-    price *= 1 + drift + (draw() - 0.5) * 0.00034 * (regular ? 1 : 0.6);
+    drift = drift * 0.997 + (draw() - 0.5) * 0.0000011;
+    const pull = (base / price - 1) * 0.00012;
+    price *= 1 + drift + pull + (draw() - 0.5) * 0.00022 * (regular ? 1 : 0.8);
     ticks.ts.push(at + Math.floor(draw() * 900));
     ticks.price.push(Math.round(price * 100) / 100);
     ticks.volume.push(Math.ceil(draw() ** 3 * 900 * (regular ? 1 : 0.2)));

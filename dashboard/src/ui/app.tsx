@@ -61,7 +61,7 @@ interface ChartPageProps {
 
 function ChartPage({ picking, onPicking, onView }: ChartPageProps) {
   return (
-    <div className="flex min-h-0 flex-1 flex-col gap-px bg-line md:grid md:grid-cols-[216px_minmax(0,1fr)] md:grid-rows-[minmax(0,1fr)_240px] xl:grid-cols-[240px_minmax(0,1fr)_336px] xl:grid-rows-1">
+    <div className="flex min-h-0 flex-1 flex-col gap-px bg-line md:grid md:grid-cols-[224px_minmax(0,1fr)] md:grid-rows-[minmax(0,1fr)_240px] xl:grid-cols-[248px_minmax(0,1fr)_336px] xl:grid-rows-1">
       <div className="contents md:row-span-2 md:flex md:min-h-0 md:flex-col md:bg-panel xl:row-span-1">
         <Watchlist />
       </div>

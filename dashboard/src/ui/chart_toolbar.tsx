@@ -23,10 +23,10 @@ interface PickingProps {
 }
 
 function Quote({ ticker }: { ticker: string }) {
-  const { last, change, percent } = useQuote(ticker);
+  const { last, change, percent } = useQuote(ticker, false);
   return (
     <p className="flex items-baseline gap-2 whitespace-nowrap" data-testid="quote">
-      <span ref={last} className="-mx-1 px-1 text-lg font-semibold" />
+      <span ref={last} className="text-lg font-semibold" />
       <span ref={change} className="text-xs font-medium" />
       <span ref={percent} className="text-xs font-medium" />
     </p>
@@ -50,8 +50,11 @@ export function ChartHeader({ picking, onPicking }: PickingProps) {
           Half day{day.name === null ? "" : `: ${day.name}`}
         </span>
       )}
-      <div className="flex-1" />
-      <DayPicker open={picking} onOpen={onPicking} />
+      <div className="hidden flex-1 sm:block" />
+      <div className="-ml-2 flex w-full items-center justify-between sm:mr-0 sm:w-auto">
+        <DayPicker open={picking} onOpen={onPicking} />
+        <Styles className="-mr-2 inline-flex sm:hidden" />
+      </div>
     </div>
   );
 }
@@ -63,18 +66,42 @@ function Timeframes() {
     <div
       role="group"
       aria-label="Timeframe"
-      className="inline-flex rounded-md border border-line bg-canvas p-px"
+      className="segments"
     >
       {TIMEFRAMES.map((each, index) => (
         <button
           key={each}
           type="button"
-          className="quiet h-6! rounded-sm! px-2!"
           aria-pressed={each === timeframe}
           title={`${TIMEFRAME_NAMES[each]} (${index + 1})`}
           onClick={() => desk.view.patch({ timeframe: each })}
         >
           {TIMEFRAME_NAMES[each]}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+function Styles({ className }: { className: string }) {
+  const desk = useDesk();
+  const { style, timeframe } = useStore(desk.view);
+  // Ticks are always a line.
+  const shown = timeframe === "tick" ? "line" : style;
+  return (
+    <div role="group" aria-label="Style" className={className}>
+      {(["candles", "line"] as const).map((each) => (
+        <button
+          key={each}
+          type="button"
+          className="quiet square"
+          aria-label={each === "candles" ? "Candles" : "Line"}
+          title={each === "candles" ? "Candles (C)" : "Line (C)"}
+          aria-pressed={each === shown}
+          disabled={timeframe === "tick"}
+          onClick={() => desk.view.patch({ style: each })}
+        >
+          <Icon name={each} />
         </button>
       ))}
     </div>
@@ -93,12 +120,12 @@ function Toggle({ label, color, on, title, onChange }: ToggleProps) {
   return (
     <button
       type="button"
-      className="quiet gap-1.5! aria-[pressed=true]:bg-transparent!"
+      className="quiet gap-1.5! px-1.5! sm:px-2! aria-[pressed=true]:bg-transparent!"
       aria-pressed={on}
       title={title}
       onClick={() => onChange(!on)}
     >
-      <span className={`h-0.5 w-3 rounded-full ${on ? color : "bg-edge"}`} />
+      <span className={`h-0.5 w-2 rounded-full sm:w-3 ${on ? color : "bg-edge"}`} />
       <span className={on ? "" : "text-ink-3"}>{label}</span>
     </button>
   );
@@ -117,6 +144,8 @@ function Extras() {
   return (
     <Dropdown
       label="More indicators"
+      withText
+      align="right"
       button={<>More{chosen.length > 0 && <span className="tag">{chosen.length}</span>}</>}
     >
       {() => (
@@ -144,28 +173,13 @@ function Extras() {
 
 export function ChartToolbar() {
   const desk = useDesk();
-  const { style, timeframe } = useStore(desk.view);
+  const { timeframe } = useStore(desk.view);
   const { sma9, vwap, volume } = useStore(desk.preferences);
   const bars = timeframe !== "tick";
   return (
     <div className="flex flex-wrap items-center gap-x-2 gap-y-1 px-3 pb-2" role="toolbar" aria-label="Chart">
       <Timeframes />
-      <div role="group" aria-label="Style" className="inline-flex">
-        {(["candles", "line"] as const).map((each) => (
-          <button
-            key={each}
-            type="button"
-            className="quiet square"
-            aria-label={each === "candles" ? "Candles" : "Line"}
-            title={each === "candles" ? "Candles (C)" : "Line (C)"}
-            aria-pressed={bars ? style === each : each === "line"}
-            disabled={!bars}
-            onClick={() => desk.view.patch({ style: each })}
-          >
-            <Icon name={each} />
-          </button>
-        ))}
-      </div>
+      <Styles className="hidden sm:inline-flex" />
       <span className="hidden h-4 w-px bg-line sm:block" />
       <div role="group" aria-label="Indicators" className="inline-flex">
         <Toggle
@@ -183,13 +197,15 @@ export function ChartToolbar() {
           onChange={(on) => desk.preferences.patch({ vwap: on })}
         />
         {bars && (
-          <Toggle
-            label="Volume"
-            color="bg-ink-3"
-            on={volume}
-            title="Volume"
-            onChange={(on) => desk.preferences.patch({ volume: on })}
-          />
+          <span className="hidden sm:block">
+            <Toggle
+              label="Volume"
+              color="bg-ink-3"
+              on={volume}
+              title="Volume"
+              onChange={(on) => desk.preferences.patch({ volume: on })}
+            />
+          </span>
         )}
         <Extras />
       </div>

@@ -191,8 +191,9 @@ export function DayPicker({ open, onOpen }: DayPickerProps) {
         <Icon name="left" />
       </button>
       <Dropdown
-        label="Pick a day"
-        align="right"
+        label="Pick a day (G)"
+        withText
+        align="wide_right"
         open={open}
         onOpen={onOpen}
         buttonClass="quiet text-ink! outlined"

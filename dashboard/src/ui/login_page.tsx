@@ -40,7 +40,7 @@ export function LoginPage() {
       >
         <div className="flex items-center gap-3 pb-2">
           <Logo size={28} />
-          <h1 className="text-lg font-semibold tracking-[-0.01em]">Alpha Kite</h1>
+          <h1 className="text-lg font-semibold tracking-[-0.01em]">Alpha Kite Max</h1>
         </div>
         <label className="flex flex-col gap-1">
           <span className="text-xs font-medium text-ink-2">Password</span>

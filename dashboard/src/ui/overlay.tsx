@@ -46,11 +46,16 @@ export function Dialog({ title, onClose, width = "max-w-lg", children }: DialogP
   );
 }
 
+const SIDES = { left: "left-0", right: "right-0", wide_right: "left-0 sm:right-0 sm:left-auto" };
+
 interface DropdownProps {
   label: string;
   button: ReactNode;
   buttonClass?: string;
-  align?: "left" | "right";
+  /** Which edges meet; "wide_right" is right where there is room, left on a phone. */
+  align?: keyof typeof SIDES;
+  /** The button shows text, which then is its name. */
+  withText?: boolean;
   /** Lets others open it, as a key does. */
   open?: boolean;
   onOpen?: (open: boolean) => void;
@@ -59,6 +64,7 @@ interface DropdownProps {
 
 export function Dropdown(props: DropdownProps) {
   const { label, button, buttonClass = "quiet", align = "left", children } = props;
+  const withText = props.withText ?? false;
   const [inner, setInner] = useState(false);
   const open = props.open ?? inner;
   const setOpen = (next: boolean): void => {
@@ -98,7 +104,7 @@ export function Dropdown(props: DropdownProps) {
         type="button"
         className={buttonClass}
         aria-expanded={open}
-        aria-label={label}
+        aria-label={withText ? undefined : label}
         title={label}
         onClick={() => setOpen(!open)}
       >
@@ -106,7 +112,7 @@ export function Dropdown(props: DropdownProps) {
       </button>
       {open && (
         <div
-          className={`floating absolute top-full z-30 mt-1 ${align === "left" ? "left-0" : "right-0"}`}
+          className={`floating absolute top-full z-30 mt-1 ${SIDES[align]}`}
         >
           {children(close)}
         </div>

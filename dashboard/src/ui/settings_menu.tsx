@@ -27,13 +27,12 @@ export function Choice<T extends string>(props: ChoiceProps<T>) {
     <div
       role="group"
       aria-label={label}
-      className="inline-flex rounded-md border border-line bg-canvas p-px"
+      className="segments"
     >
       {values.map((each) => (
         <button
           key={each}
           type="button"
-          className="quiet h-6! rounded-sm! px-2!"
           aria-pressed={each === value}
           onClick={() => onChange(each)}
         >

@@ -29,7 +29,8 @@ function valueOf(signal: Signal, column: Column): string | number {
 }
 
 function Direction({ signal }: { signal: Signal }) {
-  const tone = signal.direction === "up" ? "text-up" : "text-down";
+  const colour = signal.direction === "up" ? "text-up" : "text-down";
+  const tone = signal.state === "superseded" ? "line-through" : colour;
   return (
     <span className={`inline-flex items-center gap-1.5 font-medium ${tone}`}>
       <Icon name={signal.direction} size={9} />

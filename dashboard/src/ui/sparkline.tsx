@@ -1,6 +1,6 @@
 // A day's closes as a small line, against the close before.
 
-const WIDTH = 64;
+const WIDTH = 56;
 const HEIGHT = 24;
 
 /** The line's points, and where the reference lies; pure, so that it can be tested. */

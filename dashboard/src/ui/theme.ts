@@ -67,5 +67,7 @@ export function chartPalette(): Palette {
     upVolume: withAlpha(up, 0.4),
     downVolume: withAlpha(down, 0.4),
     superseded: token("ink-3"),
+    preMarket: withAlpha(token("accent"), light ? 0.04 : 0.05),
+    postMarket: withAlpha(token("vwap"), light ? 0.04 : 0.05),
   };
 }

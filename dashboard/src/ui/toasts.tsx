@@ -10,14 +10,11 @@ export function Toasts() {
   const toasts = useStore(desk.announcer.toasts);
   const spoken = useStore(desk.announcer.spoken);
   return (
-    <>
+    <aside aria-label="New signals">
       <p className="sr-only" role="status" aria-live="polite" data-testid="announcements">
         {spoken}
       </p>
-      <ul
-        aria-label="New signals"
-        className="fixed right-4 bottom-12 z-40 flex w-72 max-w-[calc(100vw-32px)] flex-col gap-2"
-      >
+      <ul className="fixed right-4 bottom-12 z-40 flex w-72 max-w-[calc(100vw-32px)] flex-col gap-2">
         {toasts.map(({ key, signal }) => (
           <li key={key} className="toast floating flex items-center gap-3 py-2 pr-2 pl-3">
             <span className={signal.direction === "up" ? "text-up" : "text-down"}>
@@ -45,6 +42,6 @@ export function Toasts() {
           </li>
         ))}
       </ul>
-    </>
+    </aside>
   );
 }

@@ -131,9 +131,11 @@ export function TopBar({ onSearch, onHelp }: TopBarProps) {
   const toggle = page === "status" ? "chart" : "status";
   return (
     <header className="flex flex-wrap items-center gap-x-4 gap-y-2 border-b border-line bg-panel px-3 py-2 md:h-12 md:flex-nowrap md:py-0">
-      <a href="./" className="flex items-center gap-2 rounded-sm" aria-label="Alpha Kite, home">
+      <a href="./" className="flex items-center gap-2 rounded-sm" aria-label="Alpha Kite Max, home">
         <Logo />
-        <span className="text-base font-semibold tracking-[-0.01em]">Alpha Kite</span>
+        <span className="text-base font-semibold tracking-[-0.01em]">
+          Alpha Kite <span className="text-ink-3">Max</span>
+        </span>
       </a>
       <button
         type="button"

@@ -24,7 +24,7 @@ function setTone(element: HTMLElement, change: number | null): void {
 }
 
 /** Keeps three elements at a ticker's quote. */
-export function useQuote(ticker: string | null) {
+export function useQuote(ticker: string | null, flashes: boolean) {
   const desk = useDesk();
   const last = useRef<HTMLSpanElement>(null);
   const change = useRef<HTMLSpanElement>(null);
@@ -38,23 +38,23 @@ export function useQuote(ticker: string | null) {
       percent.current.textContent = signedText(row.percent, "%");
       setTone(change.current, row.change);
       setTone(percent.current, row.change);
-      if (before?.last == null || row.last === null || before.last === row.last) return;
+      if (!flashes || before?.last == null || row.last === null || before.last === row.last) return;
       flash(last.current, row.last > before.last);
     };
     return desk.board.listen(ticker, show);
-  }, [desk, ticker]);
+  }, [desk, ticker, flashes]);
   return { last, change, percent };
 }
 
 function Row({ row, current }: { row: TickerRow; current: boolean }) {
   const desk = useDesk();
-  const { last, change, percent } = useQuote(row.ticker);
+  const { last, change, percent } = useQuote(row.ticker, true);
   return (
     <li className="flex-none">
       <button
         type="button"
         aria-current={current ? "true" : undefined}
-        className="relative grid h-13 w-36 grid-cols-[1fr_auto] items-center gap-x-2 border-r border-line px-3 text-left hover:bg-raised aria-[current]:bg-raised md:w-full md:grid-cols-[1fr_64px_72px] md:border-r-0 md:border-b"
+        className="relative grid h-13 w-36 grid-cols-[1fr_auto] items-center gap-x-2 border-r border-line px-3 text-left hover:bg-raised aria-[current]:bg-raised md:w-full md:grid-cols-[1fr_56px_64px] md:border-r-0 md:border-b"
         onClick={() => desk.view.patch({ ticker: row.ticker, page: "chart" })}
       >
         {current && (
