@@ -6,6 +6,8 @@
  * 09:00 ends at 09:30), so a time's place is looked up.
  */
 
+import type { LineData, UTCTimestamp, WhitespaceData } from "lightweight-charts";
+
 import type { BarTimeframe, Session } from "../data/types";
 
 const SECOND_MS = 1000;
@@ -14,6 +16,11 @@ const MINUTE_MS = 60 * SECOND_MS;
 export const TIMEFRAME_MS: Record<BarTimeframe, number> = {
   "1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "15m": 15 * MINUTE_MS, "1h": 60 * MINUTE_MS,
 };
+
+/** The chart knows no zones: it gets New York's wall clock as if it were UTC. */
+export function seconds(tsMs: number, offsetMs: number): UTCTimestamp {
+  return ((tsMs + offsetMs) / SECOND_MS) as UTCTimestamp;
+}
 
 /** Slots by their starts in rising order; `endMs` is where the last one ends. */
 export class Axis {
@@ -35,6 +42,11 @@ export class Axis {
 
   get startMs(): number {
     return this.starts[0] as number;
+  }
+
+  equals(other: Axis): boolean {
+    return this.stepMs === other.stepMs && this.endMs === other.endMs
+      && this.length === other.length && this.starts.every((start, i) => start === other.starts[i]);
   }
 
   /** The slot that holds `ts`, or the nearest end of the axis. */
@@ -83,6 +95,27 @@ export function tickAxis(fromMs: number, toMs: number): Axis {
   const starts = new Float64Array(count);
   for (let i = 0; i < count; i++) starts[i] = first + i * SECOND_MS;
   return new Axis(starts, first + count * SECOND_MS, SECOND_MS);
+}
+
+/** The slots of a day of ticks: the session's, or what there is where there is none. */
+export function dayAxis(
+  session: Session | null, store: { count: number; ts: Float64Array; lastTs: number },
+): Axis {
+  if (session !== null) return tickAxis(session.pre_open_ms, session.post_close_ms);
+  if (store.count === 0) return tickAxis(0, SECOND_MS);
+  return tickAxis(store.ts[0] as number, store.lastTs + SECOND_MS);
+}
+
+/** What the hidden series gets: empty slots, but for the first and the last. */
+export function slotData(
+  axis: Axis, offsetMs: number,
+): (WhitespaceData<UTCTimestamp> | LineData<UTCTimestamp>)[] {
+  const last = axis.length - 1;
+  return Array.from(axis.starts, (start, slot) => {
+    const time = seconds(start, offsetMs);
+    // Without a value in it, the chart would not scroll to the day's end.
+    return slot === 0 || slot === last ? { time, value: 1 } : { time };
+  });
 }
 
 /** The starts of a day's candles: aligned to each segment's start, cut at its end. */

@@ -10,6 +10,7 @@ import type {
 import { CandlestickSeries, HistogramSeries } from "lightweight-charts";
 
 import type { CandleStore } from "../data/series";
+import { seconds } from "./axis";
 import type { Palette } from "./palette";
 
 type Bar = CandlestickData<UTCTimestamp>;
@@ -115,11 +116,6 @@ export class BarSeries {
     const up = (store.close[index] as number) >= (store.open[index] as number);
     return { time, value, color: up ? this.palette.upVolume : this.palette.downVolume };
   }
-}
-
-/** The chart knows no zones: it gets New York's wall clock as if it were UTC. */
-export function seconds(tsMs: number, offsetMs: number): UTCTimestamp {
-  return ((tsMs + offsetMs) / 1000) as UTCTimestamp;
 }
 
 function bar(store: CandleStore, index: number, offsetMs: number): Bar {

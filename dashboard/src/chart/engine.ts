@@ -10,16 +10,16 @@
  */
 
 import type {
-  IChartApi, IPriceLine, ISeriesApi, LogicalRange, MouseEventParams, Time, UTCTimestamp,
+  IChartApi, IPriceLine, ISeriesApi, LogicalRange, MouseEventParams, Time,
 } from "lightweight-charts";
 import { LineSeries, createChart } from "lightweight-charts";
 
 import { CandleStore } from "../data/series";
 import type { TickStore } from "../data/series";
-import type { Gap, Session, Signal, Timeframe } from "../data/types";
+import type { Gap, Signal } from "../data/types";
 import type { Axis } from "./axis";
-import { candleAxis, tickAxis } from "./axis";
-import { BarSeries, seconds } from "./bar_series";
+import { candleAxis, dayAxis, slotData } from "./axis";
+import { BarSeries } from "./bar_series";
 import { breaksOf, plotGaps } from "./gaps";
 import { Gestures } from "./gestures";
 import { Legend } from "./legend";
@@ -30,47 +30,14 @@ import { Oscillators, liesOnPrice } from "./oscillators";
 import type { Palette } from "./palette";
 import type { PlotLine } from "./plot";
 import { sessionBands } from "./shading";
+import type { EngineEvents, Look, Showing, View } from "./showing";
+import { DEFAULT_LOOK } from "./showing";
 import { TickPrimitive } from "./tick_primitive";
 import type { Mode, Range } from "./view";
 import { centred, firstRange, followRange, modeAfter, panned, zoomed } from "./view";
 
-/** A part of the day in view. */
-export interface View {
-  from_ms: number;
-  to_ms: number;
-}
-
-/** Which day of what is shown, and where its numbers lie. */
-export interface Showing {
-  ticker: string;
-  date: string;
-  timeframe: Timeframe;
-  session: Session | null;
-  /** New York's offset from UTC on that day (`offsetMsOn`). */
-  offsetMs: number;
-  store: TickStore | CandleStore;
-  /** Whether new values may come; only then can the view follow. */
-  live: boolean;
-}
-
-export interface Look {
-  /** Candles, or a line through their closes; ticks are always a line. */
-  style: "candles" | "line";
-  sma9: boolean;
-  vwap: boolean;
-  volume: boolean;
-  extras: readonly string[];
-}
-
-export const DEFAULT_LOOK: Look = {
-  style: "candles", sma9: true, vwap: true, volume: true, extras: [],
-};
-
-export interface EngineEvents {
-  onMode?(mode: Mode): void;
-  /** The view was moved by the user or a call, not by following. */
-  onView?(view: View): void;
-}
+export type { EngineEvents, Look, Showing, View } from "./showing";
+export { DEFAULT_LOOK } from "./showing";
 
 /** Width of the first view of a live tick chart: half an hour. */
 const TICK_WINDOW = 1800;
@@ -99,6 +66,7 @@ export class ChartEngine {
   /** Places of candles on the axis, the counterpart of a tick store's times. */
   private places = new Float64Array(0);
   private placesVersion = -1;
+  private laidOffsetMs = Number.NaN;
 
   constructor(host: HTMLElement, palette: Palette, events: EngineEvents = {}) {
     this.palette = palette;
@@ -298,15 +266,14 @@ export class ChartEngine {
     const { showing } = this;
     if (showing === null) return;
     const { store, session, timeframe, offsetMs } = showing;
-    const times = store.ts.subarray(0, store.count);
-    const now = Date.now();
-    this.axis = timeframe === "tick"
-      ? tickAxis(session?.pre_open_ms ?? times[0] ?? now, session?.post_close_ms ?? (store.count > 0 ? store.lastTs + 1000 : now + 1000))
-      : candleAxis(session, timeframe, times);
-    const data: { time: UTCTimestamp; value?: number }[] = [];
-    for (const start of this.axis.starts) data.push({ time: seconds(start, offsetMs) });
-    for (const end of [data[0], data[data.length - 1]]) if (end) end.value = 1;
-    this.slots.setData(data as Parameters<typeof this.slots.setData>[0]);
+    const axis = timeframe === "tick"
+      ? dayAxis(session, store) : candleAxis(session, timeframe, store.ts.subarray(0, store.count));
+    // Another ticker of the same day: the slots, which are most of the work, can stay.
+    if (this.axis === null || !this.axis.equals(axis) || this.laidOffsetMs !== offsetMs) {
+      this.slots.setData(slotData(axis, offsetMs));
+      this.laidOffsetMs = offsetMs;
+    }
+    this.axis = axis;
     this.placeMarks();
   }
 

@@ -44,6 +44,7 @@ export function chartOptions(palette: Palette): DeepPartial<ChartOptions> {
     // The logo brings a style element, which the content security policy forbids; the page's foot
     // has the attribution instead.
     layout: { ...theme.layout, attributionLogo: false, fontSize: 11 },
+    rightPriceScale: { ...theme.rightPriceScale, scaleMargins: { top: 0.1, bottom: 0.08 } },
     crosshair: { ...theme.crosshair, mode: CrosshairMode.Normal },
     timeScale: {
       ...theme.timeScale,

@@ -8,7 +8,7 @@ import type { IChartApi, ISeriesApi, UTCTimestamp, WhitespaceData, LineData } fr
 import { LineSeries } from "lightweight-charts";
 
 import type { CandleStore } from "../data/series";
-import { seconds } from "./bar_series";
+import { seconds } from "./axis";
 import type { Palette } from "./palette";
 
 const PANE_SHARE = 0.2;

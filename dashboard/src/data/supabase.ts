@@ -26,6 +26,7 @@ import type {
 
 export const PAGE_ROWS = 1000;
 export const POLL_MS = 60_000;
+const OVERLAP_MS = 2 * POLL_MS;
 /** More than any day has; a table that goes on beyond it is not what it seems. */
 const PAGES_MAX = 200;
 const TICKERS_MAX = 100;
@@ -237,7 +238,9 @@ export class SupabaseSource implements DataSource {
   private async poll(poll: Poll): Promise<void> {
     const { request, handlers } = poll;
     if (request.channel === "ticks") {
-      const bounds = dayBounds(request.date, poll.afterMs);
+      // A little of what is known again: a tick can be stored before its averages are.
+      const afterMs = Math.max(poll.afterMs - OVERLAP_MS, midnightMs(request.date) - 1);
+      const bounds = dayBounds(request.date, afterMs);
       const [ticks, values] = await Promise.all(this.tickPages(request.ticker, bounds));
       const series = tickSeries(null, ticks, values);
       if (series.ts_ms.length > 0) handlers.onTicks?.(series);
