@@ -20,6 +20,8 @@ __all__ = ["report", "show", "verdict"]
 # and sizes, more for rates.
 TARGETS: Mapping[str, float] = {
     "chain_catch_up": 0.5,
+    "gateway_cpu": 1.0,
+    "gateway_latency_p99": 1.0,
     "indicators_checkpoint": 1.0,
     "memory_core_services": 1.0,
     "memory_whole_stack": 1.0,
@@ -32,7 +34,13 @@ TARGETS: Mapping[str, float] = {
     "writer_commit_lag_p99": 1.0,
 }
 # Figures that explain others: nothing is won or lost in them.
-EXPLAINING = ("chain_cpu_", "chain_stage_", "chain_catch_up_with_start")
+EXPLAINING = (
+    "chain_cpu_",
+    "chain_stage_",
+    "chain_catch_up_with_start",
+    "gateway_cpu_",
+    "gateway_latency_p99_",
+)
 _STYLES = {"met": "green", "won": "green", "missed": "bold red", "lost": "yellow", "": "dim"}
 
 

@@ -289,7 +289,7 @@ class _Place:
         self._seq = max(begin, ring.last_seq)
         end = self._seq
         texts = hub.shared(
-            (self.topic, self.partition, begin, end),
+            (self.topic, self.partition, self._epoch_ms, begin, end),
             lambda: tuple(make(end, ring.since(self.topic, begin))),
         )
         if not self.started:

@@ -227,7 +227,8 @@ def test_another_incarnation_of_the_stream_resyncs_everybody() -> None:
     client = join(hub)
     client.subscribe(ticks_from(0))
     client.subscribe(signals_from({0: 0}))
-    assert said(client) == []
+    hub.add(INDICATORS, 0, 1, frame(1, [tick(1)]), 10)
+    assert [message["op"] for message in said(client)] == ["ticks"]
     for stream in (INDICATORS, SIGNALS):
         hub.begin(stream, 0, EPOCH_MS + 1, 1)
     batches = list(client.collect(2.0))
@@ -235,8 +236,9 @@ def test_another_incarnation_of_the_stream_resyncs_everybody() -> None:
     assert [json.loads(batch.text)["id"] for batch in batches] == [1, 3]
     assert said(client) == []
     client.subscribe(Subscribe(1, "ticks", "QQQ", None, EPOCH_MS + 1, 0))
-    hub.add(INDICATORS, 0, 1, frame(1, [tick(1)]), 10)
-    assert [message["op"] for message in said(client)] == ["ticks"]
+    hub.add(INDICATORS, 0, 1, frame(1, [tick(9)]), 10)
+    [message] = said(client)
+    assert message["ts_ms"] == [tick(9).ts_ms]  # and not what stood there before
 
 
 def test_who_is_too_many_points_behind_resyncs() -> None:
@@ -346,6 +348,7 @@ def test_quotes_are_conflated_by_ticker() -> None:
     qqq = {**newest, "bid": 50.0, "ask": 51.0}
     assert said(client) == [{"op": "quotes", "quotes": {"QQQ": qqq, "SPY": spy}}]
     assert said(one) == [{"op": "quotes", "quotes": {"SPY": spy}}]
+    assert said(client) == []
     hub.latest.book("QQQ", 50.0, 52.0)
     hub.wake()
     assert said(client) == [{"op": "quotes", "quotes": {"QQQ": {**qqq, "ask": 52.0}}}]
