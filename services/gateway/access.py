@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
@@ -49,13 +50,17 @@ class Accepted(Struct, frozen=True):
     seq: int
 
 
+_DONE = {204: ResponseSpec(None, description="Done"), **REFUSALS}
+
+
 def _gate(state: State) -> Gate:
     gate: Gate = state.admission
     return gate
 
 
 @post(
-    "/login", responses=REFUSALS, tags=["access"], summary="Log in", status_code=204
+    "/login", opt={"body": "password"}, responses=_DONE, tags=["access"], summary="Log in",
+    status_code=204,
 )  # fmt: skip
 async def login(request: AnyRequest, state: State, data: JSONBody[Login]) -> Response[None]:
     """Begin a session: the answer sets a cookie that lasts 12 hours."""
@@ -78,7 +83,7 @@ async def login(request: AnyRequest, state: State, data: JSONBody[Login]) -> Res
     return Response(None, status_code=204, headers={"Set-Cookie": gate.log_in(visitor)})
 
 
-@post("/logout", responses=REFUSALS, tags=["access"], summary="Log out", status_code=204)
+@post("/logout", responses=_DONE, tags=["access"], summary="Log out", status_code=204)
 async def logout(request: AnyRequest, state: State) -> Response[None]:
     """End the session."""
     cookie = _gate(state).log_out(visitor_of(request.scope))
@@ -113,7 +118,7 @@ async def live_token(request: AnyRequest, state: State) -> Response[bytes]:
 
 @post(
     "/commands/{service:str}", responses=responses(Accepted, status=202), tags=["access"],
-    status_code=202, summary="Tell a service what to do",
+    status_code=202, opt={"body": "command"}, summary="Tell a service what to do",
 )  # fmt: skip
 async def command(
     state: State,

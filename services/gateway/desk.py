@@ -28,7 +28,7 @@ from services.gateway.market_clock import MarketClock
 from services.gateway.messages import Quote
 from services.gateway.ring import Ring
 from services.gateway.settings import Settings
-from services.gateway.store import LastPrice, Position, Store, TickColumns
+from services.gateway.store import TICKERS_MAX, LastPrice, Position, Store, TickColumns
 
 __all__ = ["Desk", "Ends", "Market"]
 
@@ -251,7 +251,9 @@ class Desk:
         return await self._store.tickers(max(today - _LOOK_BACK, calendar.FIRST_DAY), today)
 
     async def _make_tickers(self) -> answers.Tickers:
-        names = await self._names.get()
+        # The feed knows a new ticker before the rows do.
+        heard = self._market.latest.quotes_since(0)
+        names = sorted({*await self._names.get(), *heard})[:TICKERS_MAX]
         today = await self.today()
         first = max(today - _LOOK_BACK, calendar.FIRST_DAY)
         rows = {row.ticker: row for row in await self._store.last_prices(names, first, today)}

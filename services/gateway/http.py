@@ -114,7 +114,7 @@ async def _gzipped(body: bytes) -> bytes:
 
 def only_known_parameters(request: Request[Any, Any, Any]) -> None:
     """Refuse parameters that the handler does not know or that come twice."""
-    known: tuple[str, ...] = request.route_handler.opt.get("parameters", ())
+    known: tuple[str, ...] = _opt(request).get("parameters", ())
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
         if name not in known:
@@ -143,7 +143,9 @@ def _refusal_of(error: Exception, request: Request[Any, Any, Any]) -> Refusal:
     if isinstance(error, Refused):
         return error.refusal
     if isinstance(error, ValidationException):
-        return _invalid(error)
+        return _invalid(error, request)
+    if isinstance(error, RecursionError | UnicodeDecodeError) or _is_bad_body(error):
+        return _invalid(None, request)
     if isinstance(error, HTTPException):
         return _of_http(error)
     if isinstance(error, TooMuch):
@@ -160,8 +162,14 @@ def _refusal_of(error: Exception, request: Request[Any, Any, Any]) -> Refusal:
     return Refusal(500, "internal", "the gateway failed; its log says more")
 
 
-def _invalid(error: ValidationException) -> Refusal:
-    name = _wrong_parameter(error)
+def _is_bad_body(error: Exception) -> bool:
+    return isinstance(error, HTTPException) and error.status_code == 400
+
+
+def _invalid(error: ValidationException | None, request: Request[Any, Any, Any]) -> Refusal:
+    """Say which parameter was wrong; of a body, what it is about."""
+    name = None if error is None else _wrong_parameter(error)
+    name = name or _opt(request).get("body")
     if name is None:
         return Refusal(400, "bad_request", "the request does not fit: see /api/docs")
     hint = _HINTS.get(name, "see /api/docs")
@@ -179,7 +187,15 @@ def _wrong_parameter(error: ValidationException) -> str | None:
     return next((name for name in _HINTS if f"'{name}'" in error.detail), None)
 
 
-_WIRE_NAMES = {"day": "date", "first": "from", "last": "to", "arguments": "command"}
+# Where a handler's name for a parameter differs from the one in requests.
+_WIRE_NAMES = {"day": "date", "first": "from", "last": "to"}
+
+
+def _opt(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """Return what the handler says of itself; there is none where nothing matched."""
+    handler = request.scope.get("route_handler")
+    opt: dict[str, Any] = getattr(handler, "opt", {})
+    return opt
 
 
 def _of_http(error: HTTPException) -> Refusal:

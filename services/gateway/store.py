@@ -30,7 +30,15 @@ from libs.common.errors import StoreUnavailable
 from services.gateway import queries
 from services.gateway.answers import Gap, Service, Signal
 
-__all__ = ["CandleColumns", "LastPrice", "Position", "Store", "TickColumns", "TooMuch"]
+__all__ = [
+    "TICKERS_MAX",
+    "CandleColumns",
+    "LastPrice",
+    "Position",
+    "Store",
+    "TickColumns",
+    "TooMuch",
+]
 
 ROWS_MAX = 250_000
 SIGNALS_MAX = 20_000

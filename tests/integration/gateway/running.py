@@ -20,7 +20,7 @@ from services.gateway.settings import Settings
 from tests.databases import connected
 from tests.waiting import eventually_async
 
-__all__ = ["CREATED_MS", "DAY", "Gateway", "SESSION", "add_candles", "add_ticks", "fill", "gateway"]
+__all__ = ["CREATED_MS", "DAY", "SESSION", "Gateway", "add_candles", "add_ticks", "fill", "gateway"]
 
 DAY = dt.date(2026, 1, 7)
 _FOUND = calendar.session(DAY)
@@ -167,7 +167,8 @@ async def fill(dsn: str) -> None:
             connection, "QQQ", [(open_ms + 1000 * n + 123, 400 + n / 4) for n in range(100)]
         )
         await connection.executemany(
-            "INSERT INTO signals VALUES ($1, $2, $3, $4, 'QQQ', $5, $6, 'sma9_vwap', $7, 402, 401.5, 401)",
+            "INSERT INTO signals VALUES "
+            "($1, $2, $3, $4, 'QQQ', $5, $6, 'sma9_vwap', $7, 402, 401.5, 401)",
             [
                 ("QQQ:1m:1", 0, "active", False, "1m", moment(open_ms + 60_000), "up"),
                 ("QQQ:1m:2", 1, "superseded", True, "1m", moment(open_ms + 120_000), "down"),

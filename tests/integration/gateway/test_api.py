@@ -14,6 +14,7 @@ import pytest
 from cli.servers.nats import NatsServer
 from libs.common.events import Clock, TickIndicator
 from services.gateway import queries
+from services.gateway.settings import Settings
 from services.gateway.store import Store
 from tests.databases import Database, connected
 from tests.integration.gateway.running import (
@@ -28,6 +29,7 @@ from tests.integration.gateway.running import (
 )
 from tests.integration.writer.stage import Feed, feed
 from tests.waiting import eventually_async
+from tests.writer_frames import TS_MS
 
 Scene = Callable[[Gateway], Awaitable[None]]
 
@@ -295,10 +297,8 @@ def test_what_needs_the_database_says_503_while_it_is_away(fresh_nats: NatsServe
     asyncio.run(scene())
 
 
-def gateway_settings(nats_url: str, dsn: str, **settings: Any) -> Any:
+def gateway_settings(nats_url: str, dsn: str, **settings: Any) -> Settings:
     """Return settings on any free port."""
-    from services.gateway.settings import Settings
-
     return Settings(nats_url=nats_url, pg_dsn=dsn, gateway_port=0, **settings)
 
 
@@ -374,7 +374,7 @@ def test_a_finished_day_is_kept_by_browsers(
             await add_ticks(connection, "QQQ", [(ts_ms, 401.25)])
             position = "INSERT INTO stream_positions VALUES ('INDICATORS', 0, 0, 0, $1)"
             await connection.execute(position, created_ms)
-            source.advance(tomorrow_ms - source._ts_ms)
+            source.advance(tomorrow_ms - TS_MS)
             await source.send("INDICATORS", 0, [Clock(tomorrow_ms)])
             await eventually_async(
                 lambda: _broker_day(found), 10, "the broker's clock is at the next day"
@@ -424,7 +424,7 @@ def test_a_day_is_read_by_the_keys_of_its_own_partitions(migrated_database: Data
 def test_the_page_is_served_with_the_right_caching(
     fresh_nats: NatsServer, migrated_database: Database, tmp_path: Path
 ) -> None:
-    """Assets are kept, the page itself is asked for again; nothing outside its directory is seen."""
+    """Assets are kept, the page is asked for again; nothing outside its directory is seen."""
     (tmp_path / "assets").mkdir()
     (tmp_path / "index.html").write_text("<!doctype html><title>Kite</title>")
     (tmp_path / "assets" / "app-1.js").write_text("1;" * 2000)

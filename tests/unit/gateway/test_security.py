@@ -49,13 +49,13 @@ class Stage:
         method: str = "GET",
         body: tuple[bytes, ...] = (b"",),
         query: str = "",
-        **headers: str,
+        **headers: Any,
     ) -> tuple[int, dict[str, str], Any]:
         """Return status, headers and body of an answer; errors as their code."""
         scope = self._scope("http", path, headers, query) | {"method": method}
         return asyncio.run(self._ask(scope, body))
 
-    def upgrade(self, query: str = "", **headers: str) -> int:
+    def upgrade(self, query: str = "", **headers: Any) -> int:
         """Return the status of an upgrade that is refused, or 101."""
         scope = self._scope("websocket", "/api/v1/live", headers, query)
         status, _, _ = asyncio.run(self._ask(scope, ()))
@@ -130,7 +130,7 @@ def test_two_hosts_are_none() -> None:
         ({"sec_fetch_site": "same-origin"}, 200),
     ],
 )
-def test_only_our_page_changes_or_listens(headers: dict[str, str], status: int) -> None:
+def test_only_our_page_changes_or_listens(headers: dict[str, Any], status: int) -> None:
     """A POST and an upgrade come from our page, a listed one, or from a program."""
     assert Stage().ask("/api/v1/logout", "POST", **headers)[0] == status
     assert Stage().upgrade(**headers) == (101 if status == 200 else 403)
@@ -159,7 +159,7 @@ def test_a_public_market_shows_the_market_only() -> None:
         assert stage.ask(path, "POST")[0] == 401, path
 
 
-def logged_in(stage: Stage, **headers: str) -> str:
+def logged_in(stage: Stage, **headers: Any) -> str:
     """Begin a session as the login's handler does, and return the cookie."""
     stage.ask("/api/v1/me", **headers)
     return stage.gate.log_in(visitor_of(stage.seen[-1]))

@@ -31,7 +31,7 @@ def test_by_default_it_listens_to_this_machine_alone() -> None:
     assert (settings.gateway_auth, settings.public_market) == ("none", False)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.com"])
+@pytest.mark.parametrize("host", ["10.0.0.1", "::", "192.168.1.5", "example.com"])
 def test_it_refuses_to_be_open_to_all(host: str) -> None:
     """An address that others reach needs a login, or the word of who set it up."""
     assert "KITE_GATEWAY_HOST" in problems(GATEWAY_HOST=host)
@@ -69,7 +69,7 @@ def test_no_secret_is_repeated() -> None:
 def test_all_mistakes_are_told_at_once() -> None:
     """One start tells everything that is wrong."""
     text = problems(
-        GATEWAY_HOST="0.0.0.0", GATEWAY_PORT="99999", GATEWAY_ORIGINS="https://a.example/path",
+        GATEWAY_HOST="10.0.0.1", GATEWAY_PORT="99999", GATEWAY_ORIGINS="https://a.example/path",
         PG_DSN="nonsense",
     )  # fmt: skip
     for name in ("GATEWAY_HOST", "GATEWAY_PORT", "GATEWAY_ORIGINS", "PG_DSN"):
