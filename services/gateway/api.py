@@ -31,6 +31,10 @@ __all__ = ["HANDLERS", "REFUSALS", "responses"]
 AnyRequest = Request[Any, Any, Any]
 
 _YEAR_S = 31_536_000
+# What may and must be in a query; the types stand in the handlers.
+_SERIES = {"parameters": ("ticker", "date", "timeframe"), "required": ("ticker", "date")}
+_SIGNALS = {"parameters": ("date", "ticker", "timeframe"), "required": ("date",)}
+_GAPS = {"parameters": ("date", "ticker"), "required": ("date",)}
 _encoder = msgspec.json.Encoder()
 
 REFUSALS = {
@@ -85,7 +89,7 @@ async def sessions(
 
 @get(
     "/series", responses=responses(answers.Series), tags=["market"], summary="A day of a ticker",
-    opt={"parameters": ("ticker", "date", "timeframe")},
+    opt=_SERIES,
 )  # fmt: skip
 async def series(
     request: AnyRequest, state: State, ticker: Ticker, day: Day, timeframe: SeriesTimeframe = "1m"
@@ -101,7 +105,7 @@ async def series(
 
 @get(
     "/signals", responses=responses(answers.Signals), tags=["market"], summary="Signals of a day",
-    opt={"parameters": ("date", "ticker", "timeframe")},
+    opt=_SIGNALS,
 )  # fmt: skip
 async def signals(
     request: AnyRequest,
@@ -117,7 +121,7 @@ async def signals(
 
 @get(
     "/gaps", responses=responses(answers.Gaps), tags=["market"], summary="Gaps of a day",
-    opt={"parameters": ("date", "ticker")},
+    opt=_GAPS,
 )  # fmt: skip
 async def gaps(
     request: AnyRequest, state: State, day: Day, ticker: OptionalTicker = None
@@ -159,7 +163,7 @@ def _csv(pieces: Iterator[str], name: str) -> Stream:
 
 @get(
     "/series.csv", responses=_CSV, tags=["CSV"], summary="A day of a ticker as CSV",
-    opt={"parameters": ("ticker", "date", "timeframe")},
+    opt=_SERIES,
 )  # fmt: skip
 async def series_csv(
     state: State, ticker: Ticker, day: Day, timeframe: SeriesTimeframe = "1m"
@@ -172,7 +176,7 @@ async def series_csv(
 
 @get(
     "/signals.csv", responses=_CSV, tags=["CSV"], summary="Signals of a day as CSV",
-    opt={"parameters": ("date", "ticker", "timeframe")},
+    opt=_SIGNALS,
 )  # fmt: skip
 async def signals_csv(
     state: State, day: Day, ticker: OptionalTicker = None, timeframe: OptionalTimeframe = None
@@ -185,7 +189,7 @@ async def signals_csv(
 
 @get(
     "/gaps.csv", responses=_CSV, tags=["CSV"], summary="Gaps of a day as CSV",
-    opt={"parameters": ("date", "ticker")},
+    opt=_GAPS,
 )  # fmt: skip
 async def gaps_csv(state: State, day: Day, ticker: OptionalTicker = None) -> Stream:
     """What is or was missing on a day, a row each."""

@@ -113,7 +113,7 @@ async def _gzipped(body: bytes) -> bytes:
 
 
 def only_known_parameters(request: Request[Any, Any, Any]) -> None:
-    """Refuse parameters that the handler does not know or that come twice."""
+    """Refuse parameters that the handler does not know, that come twice, or that are missing."""
     known: tuple[str, ...] = _opt(request).get("parameters", ())
     given = [name for name, _ in request.query_params.multi_items()]
     for name in given:
@@ -123,6 +123,15 @@ def only_known_parameters(request: Request[Any, Any, Any]) -> None:
             raise Refused(400, "bad_parameter", message, parameter=name[:40])
         if given.count(name) > 1:
             message = f"{name}: give it once"
+            raise Refused(400, "bad_parameter", message, parameter=name)
+    _require(request, given)
+
+
+def _require(request: Request[Any, Any, Any], given: list[str]) -> None:
+    """Name the first that is missing, in the order in which people read them."""
+    for name in _opt(request).get("required", ()):
+        if name not in given:
+            message = f"{name}: missing, {_HINTS[name]}"
             raise Refused(400, "bad_parameter", message, parameter=name)
 
 

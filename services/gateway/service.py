@@ -29,6 +29,7 @@ from services.gateway.desk import Desk
 from services.gateway.feed import Feed
 from services.gateway.http import failure, only_known_parameters
 from services.gateway.hub import Hub, Limits
+from services.gateway.impatient import ImpatientProtocol
 from services.gateway.live import CuttingProtocol, LiveMetrics
 from services.gateway.pages import Page
 from services.gateway.security import API, Gate
@@ -233,7 +234,7 @@ async def _answer(
         uvicorn.Config(
             app,
             loop="none",
-            http="h11",
+            http=ImpatientProtocol,
             ws=CuttingProtocol,
             lifespan="off",
             log_config=None,
