@@ -127,6 +127,7 @@ async function measure(name: string, appendsPerS: number, seconds: number): Prom
     await afterPaint();
     first_render_ms = performance.now() - startedMs;
   }
+  if (seconds === 0) return { first_render_ms, frames_per_s: 0, longest_frame_ms: 0, points: POINTS };
   await frame();
   let next = POINTS;
   const timer = setInterval(() => {

@@ -8,6 +8,8 @@
 
 import type { LineData, UTCTimestamp, WhitespaceData } from "lightweight-charts";
 
+import { CandleStore } from "../data/series";
+import type { TickStore } from "../data/series";
 import type { BarTimeframe, Session } from "../data/types";
 
 const SECOND_MS = 1000;
@@ -99,11 +101,34 @@ export function tickAxis(fromMs: number, toMs: number): Axis {
 
 /** The slots of a day of ticks: the session's, or what there is where there is none. */
 export function dayAxis(
-  session: Session | null, store: { count: number; ts: Float64Array; lastTs: number },
+  session: Session | null, store: TickStore | CandleStore,
 ): Axis {
   if (session !== null) return tickAxis(session.pre_open_ms, session.post_close_ms);
   if (store.count === 0) return tickAxis(0, SECOND_MS);
-  return tickAxis(store.ts[0] as number, store.lastTs + SECOND_MS);
+  // An hour ahead, so that not every tick needs another axis.
+  return tickAxis(store.ts[0] as number, store.lastTs + 60 * MINUTE_MS);
+}
+
+/** When candles begin: the closed ones, and the one that is still being made. */
+export function candleTimes(store: TickStore | CandleStore): number[] {
+  const times = Array.from(store.ts.subarray(0, store.count));
+  if (store instanceof CandleStore && store.provisional !== null) times.push(store.provisional.ts_ms);
+  return times;
+}
+
+/** Whether all that has come lies on the axis. Ticks beside a known session may lie beyond it. */
+export function hasSlots(
+  axis: Axis, showing: { session: Session | null; store: TickStore | CandleStore },
+): boolean {
+  const { session, store } = showing;
+  if (store instanceof CandleStore) {
+    for (let i = Math.min(store.changedFrom, store.count); i < store.count; i++) {
+      if (!axis.has(store.ts[i] as number)) return false;
+    }
+    return store.provisional === null || axis.has(store.provisional.ts_ms);
+  }
+  if (session !== null || store.count === 0) return true;
+  return (store.ts[0] as number) >= axis.startMs && store.lastTs < axis.endMs;
 }
 
 /** What the hidden series gets: empty slots, but for the first and the last. */

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 
 import { CandleStore, TickStore } from "../data/series";
 import type { Gap, Session, Signal } from "../data/types";
-import { candleAxis, tickAxis } from "./axis";
+import { candleAxis, candleTimes, dayAxis, hasSlots, slotData, tickAxis } from "./axis";
 import { PointBuffer, decimate, widen } from "./decimate";
 import { breaksOf, plotGaps } from "./gaps";
 import { formatVolume } from "./legend";
@@ -231,4 +231,38 @@ it("tells extras on the price's scale from others", () => {
 it("writes axis times as they are, for they are New York's already", () => {
   expect(axisTime(Date.UTC(2026, 0, 5, 9, 30, 5) / 1000 as never, true)).toBe("09:30:05");
   expect(axisTime(Date.UTC(2026, 0, 5, 9, 30, 5) / 1000 as never, false)).toBe("09:30");
+});
+
+describe("slots for what comes", () => {
+  const bar = { open: 1, high: 1, low: 1, close: 1, volume: 1, sma9: null, vwap: null };
+
+  it("are there for a session's values, and missing for a candle beside it", () => {
+    const store = new CandleStore();
+    const axis = candleAxis(SESSION, "1m", []);
+    store.upsert({ ts_ms: OPEN_MS, ...bar });
+    expect(hasSlots(axis, { session: SESSION, store })).toBe(true);
+    store.upsert({ ts_ms: SESSION.pre_open_ms - MINUTE, ...bar });
+    expect(hasSlots(axis, { session: SESSION, store })).toBe(false);
+    expect(candleAxis(SESSION, "1m", candleTimes(store)).length).toBe(781);
+  });
+
+  it("grow by the hour where no session is known", () => {
+    const store = new TickStore();
+    const empty = dayAxis(null, store);
+    store.put(OPEN_MS, 1, 1, 1);
+    expect(hasSlots(empty, { session: null, store })).toBe(false);
+    const axis = dayAxis(null, store);
+    store.put(OPEN_MS + 59 * MINUTE, 1, 1, 1);
+    expect(hasSlots(axis, { session: null, store })).toBe(true);
+    store.put(OPEN_MS + 61 * MINUTE, 1, 1, 1);
+    expect(hasSlots(axis, { session: null, store })).toBe(false);
+  });
+
+  it("hold nothing but the ends, without which the chart would not scroll that far", () => {
+    const data = slotData(candleAxis(SESSION, "1h", []), -5 * 60 * MINUTE);
+    expect(data.map((slot) => "value" in slot)).toEqual(
+      [true, ...Array.from({ length: 12 }, () => false), true]);
+    // 09:30 in New York, in disguise.
+    expect(data[3]?.time).toBe(Date.UTC(2026, 0, 5, 9, 30) / 1000);
+  });
 });

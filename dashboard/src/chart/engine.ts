@@ -18,7 +18,7 @@ import { CandleStore } from "../data/series";
 import type { TickStore } from "../data/series";
 import type { Gap, Signal } from "../data/types";
 import type { Axis } from "./axis";
-import { candleAxis, dayAxis, slotData } from "./axis";
+import { candleAxis, candleTimes, dayAxis, hasSlots, slotData } from "./axis";
 import { BarSeries } from "./bar_series";
 import { breaksOf, plotGaps } from "./gaps";
 import { Gestures } from "./gestures";
@@ -67,6 +67,8 @@ export class ChartEngine {
   private places = new Float64Array(0);
   private placesVersion = -1;
   private laidOffsetMs = Number.NaN;
+  /** Nothing has come yet, so the first view of the day is still to be found. */
+  private awaiting = false;
 
   constructor(host: HTMLElement, palette: Palette, events: EngineEvents = {}) {
     this.palette = palette;
@@ -119,6 +121,7 @@ export class ChartEngine {
     this.bars.clear();
     this.layAxis();
     this.applyLook();
+    this.awaiting = showing.store.count === 0 && kept === null;
     if (kept !== null) {
       this.setView(kept);
       this.setMode("free");
@@ -253,6 +256,10 @@ export class ChartEngine {
     const { showing } = this;
     if (showing === null) return;
     this.layNewSlots();
+    if (this.awaiting && showing.store.count > 0) {
+      this.awaiting = false;
+      this.reset();
+    }
     this.fillPlot();
     if (showing.store instanceof CandleStore) this.bars.sync(showing.store, showing.offsetMs);
     this.follow();
@@ -267,7 +274,7 @@ export class ChartEngine {
     if (showing === null) return;
     const { store, session, timeframe, offsetMs } = showing;
     const axis = timeframe === "tick"
-      ? dayAxis(session, store) : candleAxis(session, timeframe, store.ts.subarray(0, store.count));
+      ? dayAxis(session, store) : candleAxis(session, timeframe, candleTimes(store));
     // Another ticker of the same day: the slots, which are most of the work, can stay.
     if (this.axis === null || !this.axis.equals(axis) || this.laidOffsetMs !== offsetMs) {
       this.slots.setData(slotData(axis, offsetMs));
@@ -277,15 +284,11 @@ export class ChartEngine {
     this.placeMarks();
   }
 
-  /** A candle outside the calendar's day (rare) needs a slot before the chart makes one up. */
+  /** A value outside the calendar's day (rare) needs a slot before the chart makes one up. */
   private layNewSlots(): void {
     const { showing, axis } = this;
-    if (!(showing?.store instanceof CandleStore) || axis === null) return;
-    const { store } = showing;
-    const known = store.count === 0 || axis.has(store.lastTs);
-    if (known && (store.provisional === null || axis.has(store.provisional.ts_ms))) return;
+    if (showing === null || axis === null || hasSlots(axis, showing)) return;
     const view = this.view();
-    if (store.provisional !== null && !axis.has(store.provisional.ts_ms)) store.provisional = null;
     this.layAxis();
     if (view !== null) this.setView(view);
   }
