@@ -1,6 +1,6 @@
 // The page: who may see it, and where its parts stand on wide and narrow screens.
 
-import { useCallback, useEffect, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useState } from "react";
 
 import { UrlWriter } from "../data/url";
 import { urlOf } from "./address";
@@ -9,16 +9,18 @@ import { ChartHeader, ChartToolbar } from "./chart_toolbar";
 import type { Desk } from "./desk";
 import { DeskContext, useDesk } from "./desk_context";
 import { Footer } from "./footer";
-import { Help } from "./help";
-import { LoginPage } from "./login_page";
 import { useShortcuts } from "./shortcuts";
 import { SidePanel } from "./side_panel";
-import { StatusPage } from "./status_page";
 import { useStore } from "./store";
-import { TickerSearch } from "./ticker_search";
 import { Toasts } from "./toasts";
 import { TopBar } from "./top_bar";
 import { Watchlist } from "./watchlist";
+
+// What is not seen at first is not loaded at first.
+const Help = lazy(() => import("./help"));
+const LoginPage = lazy(() => import("./login_page"));
+const StatusPage = lazy(() => import("./status_page"));
+const TickerSearch = lazy(() => import("./ticker_search"));
 
 type Range = { from_ms: number; to_ms: number };
 
@@ -107,14 +109,18 @@ function Desktop() {
     <div className="flex min-h-dvh flex-col md:h-dvh md:overflow-hidden">
       <TopBar onSearch={() => setOpen("search")} onHelp={() => setOpen("help")} />
       {page === "status" ? (
-        <StatusPage />
+        <Suspense fallback={<main className="flex-1" />}>
+          <StatusPage />
+        </Suspense>
       ) : (
         <ChartPage picking={picking} onPicking={setPicking} onView={onView} />
       )}
       <Footer />
       <Toasts />
-      {open === "search" && <TickerSearch onClose={close} />}
-      {open === "help" && <Help onClose={close} />}
+      <Suspense>
+        {open === "search" && <TickerSearch onClose={close} />}
+        {open === "help" && <Help onClose={close} />}
+      </Suspense>
     </div>
   );
 }
@@ -124,7 +130,13 @@ function Gate() {
   const account = useStore(desk.account);
   // Once the page has stood, a lost connection is told by its badge, not by its absence.
   const calendar = useStore(desk.calendar);
-  if (account.state === "login") return <LoginPage />;
+  if (account.state === "login") {
+    return (
+      <Suspense>
+        <LoginPage />
+      </Suspense>
+    );
+  }
   if (account.state === "away" && calendar === null) return <Away message={account.message} />;
   return <Desktop />;
 }

@@ -5,7 +5,7 @@ import { DayPicker } from "./day_picker";
 import { findDay } from "./days";
 import { useDesk } from "./desk_context";
 import { Icon } from "./icons";
-import { Dropdown } from "./overlay";
+import { Dropdown } from "./dropdown";
 import { useStore } from "./store";
 import { useQuote } from "./watchlist";
 

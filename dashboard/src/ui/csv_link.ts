@@ -1,6 +1,5 @@
 // Hands a table to the viewer as a file: the server's where it makes one, else made here.
 
-import { download } from "../data/csv";
 import type { DataSource } from "../data/source";
 
 export async function saveCsv(
@@ -18,5 +17,6 @@ export async function saveCsv(
     return;
   }
   const name = [query["ticker"] ?? "all", query["date"], query["timeframe"] ?? table];
+  const { download } = await import("../data/csv");
   download(`${name.join("-")}.csv`, await make());
 }

@@ -15,6 +15,7 @@ import { adjacentDay, findDay, latestDay, whyEmpty } from "./days";
 import { DayView } from "./day_view";
 import type { Preferences } from "./preferences";
 import { QuoteBoard } from "./quote_board";
+import { StartCounter, instancesOf } from "./restarts";
 import { SignalList } from "./signal_list";
 import { createStore, type Store } from "./store";
 
@@ -43,6 +44,7 @@ export class Desk {
   readonly calendar = createStore<Sessions | null>(null);
   readonly mode = createStore<Mode>("follow");
   readonly board = new QuoteBoard();
+  readonly starts = new StartCounter();
   readonly clock = new BrokerClock();
   readonly announcer: Announcer;
   readonly day: DayView;
@@ -141,6 +143,16 @@ export class Desk {
           for (const ticker in quotes) {
             const quote = quotes[ticker];
             if (quote !== undefined) this.board.quote(ticker, quote);
+          }
+        },
+      },
+    );
+    this.source.subscribe(
+      { channel: "status" },
+      {
+        onServices: (services) => {
+          for (const service in services) {
+            this.starts.see(service, instancesOf(services[service]));
           }
         },
       },

@@ -1,9 +1,9 @@
 // The keys, as `?` shows them.
 
-import { HELP } from "./keymap";
-import { Dialog } from "./overlay";
+import { HELP } from "./key_list";
+import { Dialog } from "./dialog";
 
-export function Help({ onClose }: { onClose: () => void }) {
+export default function Help({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title="Keyboard shortcuts" onClose={onClose} width="max-w-2xl">
       <div className="grid gap-x-8 gap-y-4 p-4 sm:grid-cols-2">

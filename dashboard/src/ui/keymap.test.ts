@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
-import { actionOf, HELP, type Press } from "./keymap";
+import { HELP } from "./key_list";
+import { actionOf, type Press } from "./keymap";
 
 const press = (key: string, change: Partial<Press> = {}): Press => ({
   key,

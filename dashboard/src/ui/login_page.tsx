@@ -15,7 +15,7 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-export function LoginPage() {
+export default function LoginPage() {
   const desk = useDesk();
   const [message, setMessage] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);

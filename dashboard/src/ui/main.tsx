@@ -4,4 +4,4 @@ import { loadConfig, openSource } from "../data/source";
 import { start } from "./start";
 import "./styles.css";
 
-start(await openSource(await loadConfig()));
+void loadConfig().then(openSource).then(start);

@@ -2,7 +2,6 @@
 
 import { useEffect, useState } from "react";
 
-import { seriesCsv } from "../data/csv";
 import { formatTime } from "../data/newyork";
 import { CandleStore, type TickStore } from "../data/series";
 import { saveCsv } from "./csv_link";
@@ -46,7 +45,7 @@ function columnsOf(store: TickStore | CandleStore): [string, Float64Array][] {
   ];
 }
 
-export function PricesTable() {
+export default function PricesTable() {
   const desk = useDesk();
   useVersion();
   useStore(desk.day.load);
@@ -59,7 +58,7 @@ export function PricesTable() {
   const indexes = Array.from({ length: store.count - first }, (_, nth) => store.count - 1 - nth);
   const query = { ticker, date, timeframe };
   const make = async (): Promise<string> =>
-    seriesCsv(await desk.source.series(ticker, date, timeframe));
+    (await import("../data/csv")).seriesCsv(await desk.source.series(ticker, date, timeframe));
   return (
     <>
       <TableTools onCsv={() => void saveCsv(desk.source, "series", query, make)}>

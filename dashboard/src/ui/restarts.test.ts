@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { StartCounter } from "./restarts";
+import { instancesOf, StartCounter } from "./restarts";
 
 describe("starts", () => {
   it("are counted from the second look on", () => {
@@ -23,5 +23,12 @@ describe("starts", () => {
 
   it("are zero for a service that was never seen", () => {
     expect(new StartCounter().count("ingest")).toBe(0);
+  });
+
+  it("are read from what the status channel says, and from nothing else", () => {
+    expect(instancesOf([{ instance: "a", partitions: 1 }, { instance: "b" }])).toEqual(["a", "b"]);
+    for (const said of [null, 7, {}, [null, 7, {}, { instance: 7 }]]) {
+      expect(instancesOf(said)).toEqual([]);
+    }
   });
 });

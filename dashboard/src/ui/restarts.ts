@@ -25,3 +25,12 @@ export class StartCounter {
     return this.starts.get(service) ?? 0;
   }
 }
+
+/** The names in what the status channel says of a service; nothing of what is not understood. */
+export function instancesOf(said: unknown): string[] {
+  if (!Array.isArray(said)) return [];
+  return said.flatMap((each: unknown) => {
+    const name = typeof each === "object" && each !== null && "instance" in each && each.instance;
+    return typeof name === "string" ? [name] : [];
+  });
+}

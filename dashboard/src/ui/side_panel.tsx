@@ -1,20 +1,18 @@
 // The tables beside the chart: signals, prices, gaps. They are the chart for whoever cannot see it.
 
-import { useId, useState } from "react";
+import { lazy, Suspense, useId, useState } from "react";
 
 import { useDesk } from "./desk_context";
-import { GapsTable } from "./gaps_table";
-import { PricesTable } from "./prices_table";
 import { SignalsTable } from "./signals_table";
 import { useStore } from "./store";
 
 const TABS = ["signals", "prices", "gaps"] as const;
 type Tab = (typeof TABS)[number];
 const NAMES: Record<Tab, string> = { signals: "Signals", prices: "Prices", gaps: "Gaps" };
-const TABLES: Record<Tab, () => React.ReactNode> = {
+const TABLES: Record<Tab, React.ComponentType> = {
   signals: SignalsTable,
-  prices: PricesTable,
-  gaps: GapsTable,
+  prices: lazy(() => import("./prices_table")),
+  gaps: lazy(() => import("./gaps_table")),
 };
 
 export function SidePanel() {
@@ -70,7 +68,9 @@ export function SidePanel() {
         aria-labelledby={`${id}-${tab}`}
         className="flex min-h-0 flex-1 flex-col"
       >
-        <Table />
+        <Suspense>
+          <Table />
+        </Suspense>
       </div>
     </section>
   );

@@ -2,14 +2,13 @@
 
 import { useMemo, useState } from "react";
 
-import { signalsCsv } from "../data/csv";
 import { formatTime } from "../data/newyork";
 import type { Signal } from "../data/types";
+import { Choice } from "./choice";
 import { saveCsv } from "./csv_link";
 import { useDesk } from "./desk_context";
 import { priceText } from "./format";
 import { Icon } from "./icons";
-import { Choice } from "./settings_menu";
 import { type SortOrder, sorted } from "./sorting";
 import { useStore } from "./store";
 import { NoRows, SortableHead, TableScroll, TableTools } from "./table_parts";
@@ -98,7 +97,8 @@ export function SignalsTable() {
   return (
     <>
       <TableTools
-        onCsv={() => void saveCsv(desk.source, "signals", query, () => signalsCsv(rows))}
+        onCsv={() => void saveCsv(desk.source, "signals", query, async () =>
+            (await import("../data/csv")).signalsCsv(rows))}
       >
         <Choice
           label="Which signals"
@@ -134,7 +134,7 @@ export function SignalsTable() {
               ? "Loading…"
               : state === "error"
                 ? "The signals could not be loaded. They are asked for again."
-                : "No cross on this day yet. A signal is a cross of SMA9 and VWAP in the regular session."}
+                : "No cross on this day. A signal is a cross of SMA9 and VWAP in the regular session."}
           </NoRows>
         )}
         {rows.length > ROWS_MAX && (

@@ -1,17 +1,18 @@
 // How the services do: checks, what each last said of itself, how far rows are behind, what is missing.
 
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useState } from "react";
 
 import type { Gap, Health } from "../data/types";
 import { ageText } from "./badge";
 import { useDesk } from "./desk_context";
 import { countText, DASH } from "./format";
-import { GapRows } from "./gaps_table";
+import { GapRows } from "./gap_rows";
 import { Icon } from "./icons";
-import { StartCounter } from "./restarts";
 
 const EVERY_MS = 3000;
 const LAG_HIGH = 100;
+// Names in reports are counted apart from those of the live channel: both may be the same process.
+const REPORTED = "reported ";
 
 const OVERALL = {
   ok: { tone: "good", text: "All is well" },
@@ -27,9 +28,8 @@ interface Found {
 }
 
 /** Keeps asking while the page is open; an answer that fails leaves the last good one standing. */
-function useHealth(): Found & { starts: StartCounter } {
+function useHealth(): Found {
   const desk = useDesk();
-  const starts = useRef(new StartCounter());
   const [found, setFound] = useState<Found>({ health: null, gaps: [], error: null, atMs: 0 });
   useEffect(() => {
     const abort = new AbortController();
@@ -37,7 +37,7 @@ function useHealth(): Found & { starts: StartCounter } {
       const services = new Set(health.services.map((row) => row.service));
       for (const service of services) {
         const rows = health.services.filter((row) => row.service === service);
-        starts.current.see(service, rows.map((row) => row.instance));
+        desk.starts.see(REPORTED + service, rows.map((row) => row.instance));
       }
     };
     const ask = async (): Promise<void> => {
@@ -62,12 +62,12 @@ function useHealth(): Found & { starts: StartCounter } {
       window.clearInterval(timer);
     };
   }, [desk]);
-  return { ...found, starts: starts.current };
+  return found;
 }
 
 function Card({ title, children }: { title: string; children: React.ReactNode }) {
   return (
-    <section className="overflow-hidden rounded-lg border border-line bg-panel" aria-label={title}>
+    <section className="card overflow-hidden rounded-lg border border-line bg-panel" aria-label={title}>
       <h2 className="border-b border-line px-4 py-2 text-sm font-semibold">{title}</h2>
       {children}
     </section>
@@ -105,7 +105,10 @@ function Checks({ health }: { health: Health }) {
   );
 }
 
-function Services({ health, starts, atMs }: { health: Health; starts: StartCounter; atMs: number }) {
+function Services({ health, atMs }: { health: Health; atMs: number }) {
+  const { starts } = useDesk();
+  const restarts = (service: string): number =>
+    Math.max(starts.count(service), starts.count(REPORTED + service));
   return (
     <Card title="Services">
       <Wide label="Services, scrollable">
@@ -164,7 +167,7 @@ function Services({ health, starts, atMs }: { health: Health; starts: StartCount
                 <td className={`number ${(row.lag ?? 0) > LAG_HIGH ? "font-medium text-warn" : ""}`}>
                   {countText(row.lag)}
                 </td>
-                <td className="number">{starts.count(row.service)}</td>
+                <td className="number">{restarts(row.service)}</td>
               </tr>
             ))}
           </tbody>
@@ -222,9 +225,9 @@ function Lanes({ health }: { health: Health }) {
   );
 }
 
-export function StatusPage() {
+export default function StatusPage() {
   const desk = useDesk();
-  const { health, gaps, error, atMs, starts } = useHealth();
+  const { health, gaps, error, atMs } = useHealth();
   const overall = health === null ? null : OVERALL[health.status];
   return (
     <main className="min-h-0 flex-1 overflow-y-auto">
@@ -255,7 +258,7 @@ export function StatusPage() {
         {health !== null && (
           <>
             <Checks health={health} />
-            <Services health={health} starts={starts} atMs={atMs} />
+            <Services health={health} atMs={atMs} />
             <Lanes health={health} />
             <Card title="Gaps of today">
               {gaps.length > 0 ? (

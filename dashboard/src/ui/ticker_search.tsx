@@ -4,12 +4,12 @@ import { useId, useMemo, useState } from "react";
 
 import type { TickerRow } from "../data/types";
 import { useDesk } from "./desk_context";
+import { Dialog } from "./dialog";
 import { priceText, signedText, toneOf } from "./format";
-import { Dialog } from "./overlay";
 import { found } from "./search";
 import { useStore } from "./store";
 
-export function TickerSearch({ onClose }: { onClose: () => void }) {
+export default function TickerSearch({ onClose }: { onClose: () => void }) {
   const desk = useDesk();
   const all = useStore(desk.board.tickers);
   const [text, setText] = useState("");
@@ -40,7 +40,7 @@ export function TickerSearch({ onClose }: { onClose: () => void }) {
           autoCapitalize="characters"
           spellCheck={false}
           placeholder="QQQ"
-          autoFocus
+          data-first
           value={text}
           onChange={(event) => {
             setText(event.target.value);
