@@ -29,16 +29,20 @@ __all__ = [
     "Refused",
     "Series",
     "SeriesSession",
+    "SeriesTimeframe",
     "Service",
     "Sessions",
     "Signal",
     "Signals",
+    "Status",
     "Ticker",
     "Tickers",
     "error_body",
 ]
 
 Phase = Literal["pre", "regular", "post", "closed"]
+SeriesTimeframe = Literal["tick", "1m", "5m", "15m", "1h"]
+Status = Literal["ok", "degraded", "down"]
 Numbers = list[float | None]
 
 
@@ -145,7 +149,7 @@ class Series(Struct, frozen=True, omit_defaults=True):
 
     ticker: str
     date: str
-    timeframe: Literal["tick", "1m", "5m", "15m", "1h"]
+    timeframe: SeriesTimeframe
     epoch_ms: int
     last_seq: int
     complete: bool
@@ -241,7 +245,7 @@ class Lane(Struct, frozen=True):
 class Health(Struct, frozen=True):
     """Whether the stack does its job."""
 
-    status: Literal["ok", "degraded", "down"]
+    status: Status
     checks: list[Check]
     services: list[Service]
     lanes: list[Lane]

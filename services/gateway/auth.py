@@ -32,7 +32,8 @@ __all__ = [
 
 # What stands in a Host header also goes into our answers, so nothing else may.
 _HOST = re.compile(
-    r"(?:\[(?P<address>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,253}))(?::(?P<port>\d{1,5}))?"
+    r"(?:\[(?P<address>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[A-Za-z0-9._-]{1,253}))"
+    r"(?::(?P<port>[0-9]{1,5}))?"
 )
 _PORT_MAX = 65_535
 _KEY_BYTES = 32

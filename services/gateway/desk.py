@@ -141,7 +141,9 @@ class Desk:
 
     # -- a day of one ticker ----------------------------------------------------------------------
 
-    async def series(self, ticker: str, day: date, timeframe: str) -> answers.Series:
+    async def series(
+        self, ticker: str, day: date, timeframe: answers.SeriesTimeframe
+    ) -> answers.Series:
         """Return a day's columns, and where live messages go on."""
         partition = self._partition(ticker)
         if timeframe == "tick":
@@ -158,7 +160,7 @@ class Desk:
         position = self._known(position, subjects.INDICATORS, partition)
         complete = bool(columns["ts_ms"]) and await self._is_settled(ticker, day, position)
         return answers.Series(
-            ticker=ticker, date=day.isoformat(), timeframe=timeframe,  # type: ignore[arg-type]  # checked by the caller
+            ticker=ticker, date=day.isoformat(), timeframe=timeframe,
             epoch_ms=position.epoch_ms, last_seq=position.seq, complete=complete,
             session=_session(day), **columns,
         )  # fmt: skip
@@ -332,9 +334,10 @@ class Desk:
             checks.append(_writer_check(services))
         if database.ok and bus.ok:
             checks.append(_rows_check(lanes))
-        down = not (database.ok and bus.ok)
-        status = "down" if down else "ok" if all(check.ok for check in checks) else "degraded"
-        return answers.Health(status, checks, services, lanes)  # type: ignore[arg-type]  # one of the three
+        status: answers.Status = "ok" if all(check.ok for check in checks) else "degraded"
+        if not (database.ok and bus.ok):
+            status = "down"
+        return answers.Health(status, checks, services, lanes)
 
     def _heard(self, known: set[str]) -> list[answers.Service]:
         """Return the instances that say on the bus that they are ready, and write no report."""

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import websockets
 from argon2 import PasswordHasher
+from websockets import Origin
 from websockets.asyncio.client import connect
 
 from cli.servers.nats import NatsServer
@@ -136,7 +137,9 @@ def test_other_pages_get_nothing(fresh_nats: NatsServer, migrated_database: Data
         cookie = "; ".join(f"{name}={value}" for name, value in found.client.cookies.items())
         headers = {"Cookie": cookie}
         with pytest.raises(websockets.InvalidStatus) as caught:
-            await connect(live_url(found), origin="http://evil.com", additional_headers=headers)  # type: ignore[arg-type]  # a NewType of str
+            await connect(
+                live_url(found), origin=Origin("http://evil.com"), additional_headers=headers
+            )
         assert caught.value.response.status_code == 403
         assert msgspec.json.decode(caught.value.response.body)["error"]["code"] == "wrong_origin"
         async with connect(live_url(found), additional_headers=headers) as socket:
@@ -156,10 +159,10 @@ def test_a_token_opens_one_live_connection(
         made = (await post(found, "live-token")).json()
         assert made["expires_ms"] > found.runtime.clock.now_ms()
         url = live_url(found, f"?token={made['token']}")
-        async with connect(url, origin="https://kite.example.com") as socket:  # type: ignore[arg-type]  # a NewType of str
+        async with connect(url, origin=Origin("https://kite.example.com")) as socket:
             assert msgspec.json.decode(await socket.recv())["op"] == "hello"
         with pytest.raises(websockets.InvalidStatus) as caught:
-            await connect(url, origin="https://kite.example.com")  # type: ignore[arg-type]  # the same
+            await connect(url, origin=Origin("https://kite.example.com"))
         assert caught.value.response.status_code == 401
 
     play(fresh_nats, migrated_database, scene, gateway_origins=("https://kite.example.com",))
