@@ -43,6 +43,7 @@ __all__ = ["Admission", "CuttingProtocol", "LiveMetrics", "endpoint"]
 HEARTBEAT_S = 5.0
 SEND_TIMEOUT_S = 10.0
 CUT_AFTER_S = 10.0
+_LOOK_S = 1.0
 # What a client may say in one period; more is a fault or an attack.
 REQUESTS_MAX = 200
 _PERIOD_S = 10.0
@@ -147,8 +148,8 @@ class _Session:
     """One connection.
 
     The writer sleeps until `_go`: there is news and the client's next period has come (`_open`),
-    or it is time for a heartbeat, or the gateway stops. Timers open the gate and call for
-    heartbeats: a time-out around each wait would cost more than what is sent.
+    or it is time for a heartbeat, or the gateway stops. Timers open the gate, call for heartbeats
+    and look for sends that are stuck: time-outs around each wait would cost more than what is sent.
     """
 
     def __init__(
@@ -164,6 +165,11 @@ class _Session:
         self._open = True
         self._opening: asyncio.TimerHandle | None = None
         self._beating: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
+        self._tasks: list[asyncio.Task[_End]] = []
+        self._sending = 0  # messages being handed over
+        self._took_s = 0.0  # when the client last took one, or the first of these began
+        self._stalled = False
         self._beat = 0
         self._beat_sent_s = 0.0
         self._rtt_ms: float | None = None
@@ -179,17 +185,21 @@ class _Session:
         hub = self._hub
         await self._socket.accept()
         await self._say(Hello(round(HEARTBEAT_S * 1000), hub.hz, hub.source, hub.simulated))
-        tasks = [asyncio.create_task(self._read(client)), asyncio.create_task(self._write(client))]
+        self._tasks = [
+            asyncio.create_task(self._read(client)),
+            asyncio.create_task(self._write(client)),
+        ]
+        self._look()
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
+            for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
-            for timer in (self._opening, self._beating):
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for timer in (self._opening, self._beating, self._looking):
                 if timer is not None:
                     timer.cancel()
-        end = done.pop().result()
+        end = _End(0, dropped="stalled") if self._stalled else done.pop().result()
         if end.dropped:
             self._metrics.dropped.labels(end.dropped).inc()
         if end.code:
@@ -212,10 +222,7 @@ class _Session:
             if heard > REQUESTS_MAX:
                 text = f"more than {REQUESTS_MAX} messages in {_PERIOD_S:.0f} s"
                 return _End(POLICY_VIOLATION, text, "talkative")
-            try:
-                await self._answer(client, event)
-            except TimeoutError:
-                return _End(0, dropped="stalled")
+            await self._answer(client, event)
 
     async def _answer(self, client: Client, event: Any) -> None:
         try:
@@ -265,8 +272,6 @@ class _Session:
                     self._open_at(client.due_s)
                 await self._go.wait()
                 self._go.clear()
-        except TimeoutError:
-            return _End(0, dropped="stalled")
         except CutOff as error:
             return _End(TRY_AGAIN_LATER, str(error), "missed")
         return _End(GOING_AWAY, "the gateway stops")
@@ -286,6 +291,15 @@ class _Session:
         self._beating = None
         self._go.set()
 
+    def _look(self) -> None:
+        """End it all when the client took nothing for too long, else look again soon."""
+        if self._sending and self._loop.time() - self._took_s > SEND_TIMEOUT_S:
+            self._stalled = True
+            for task in self._tasks:
+                task.cancel()
+            return
+        self._looking = self._loop.call_later(_LOOK_S, self._look)
+
     async def _send_beat(self) -> None:
         wall_ms = self._wall.now_ms()
         clock = self._hub.clock
@@ -299,7 +313,14 @@ class _Session:
         await self._send(Batch(messages.encode(message), "control"))
 
     async def _send(self, batch: Batch) -> None:
-        """Hand a message over; raises TimeoutError, or OSError when the client is gone."""
-        async with asyncio.timeout(SEND_TIMEOUT_S):
+        """Hand a message over; raises OSError when the client is gone."""
+        if not self._sending:
+            self._took_s = self._loop.time()
+        self._sending += 1
+        try:
             await self._socket.send({"type": "websocket.send", "bytes": None, "text": batch.text})
+        finally:
+            self._sending -= 1
+        if self._sending:
+            self._took_s = self._loop.time()
         self._metrics.sent(batch, self._wall.now_ms())
