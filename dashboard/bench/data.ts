@@ -1,4 +1,5 @@
-// A day of seconds, the same in every run: price, its mean of nine, and the day's average by volume.
+// A day of seconds, the same in every run: price, its mean of nine, and the day's average by
+// volume.
 
 import type { Signal, Session } from "../src/data/types";
 
@@ -6,7 +7,10 @@ export const POINTS = 23_400;
 export const OPEN_MS = Date.parse("2026-01-05T14:30:00Z");
 
 export const SESSION: Session = {
-  kind: "full", pre_open_ms: OPEN_MS - 9_000_000, open_ms: OPEN_MS, close_ms: OPEN_MS + 23_400_000,
+  kind: "full",
+  pre_open_ms: OPEN_MS - 9_000_000,
+  open_ms: OPEN_MS,
+  close_ms: OPEN_MS + 23_400_000,
   post_close_ms: OPEN_MS + 37_800_000,
 };
 
@@ -44,8 +48,10 @@ export function makePoints(count: number): Point[] {
     money += price * volume;
     shares += volume;
     points.push({
-      ts: OPEN_MS + i * 1000, price: Math.round(price * 100) / 100,
-      sma9: closes.reduce((sum, each) => sum + each, 0) / closes.length, vwap: money / shares,
+      ts: OPEN_MS + i * 1000,
+      price: Math.round(price * 100) / 100,
+      sma9: closes.reduce((sum, each) => sum + each, 0) / closes.length,
+      vwap: money / shares,
     });
   }
   return points;
@@ -56,9 +62,18 @@ export function makeSignals(points: readonly Point[]): Signal[] {
   return Array.from({ length: 60 }, (_, i): Signal => {
     const point = points[200 + i * 380] as Point;
     return {
-      id: `QQQ:1m:${point.ts}`, revision: 0, state: "active", late: false, ticker: "QQQ",
-      timeframe: "1m", ts_ms: point.ts, kind: "cross", direction: i % 2 === 0 ? "up" : "down",
-      price: point.price, sma9: point.sma9, vwap: point.vwap,
+      id: `QQQ:1m:${point.ts}`,
+      revision: 0,
+      state: "active",
+      late: false,
+      ticker: "QQQ",
+      timeframe: "1m",
+      ts_ms: point.ts,
+      kind: "cross",
+      direction: i % 2 === 0 ? "up" : "down",
+      price: point.price,
+      sma9: point.sma9,
+      vwap: point.vwap,
     };
   });
 }

@@ -1,4 +1,5 @@
-// Draws a day of seconds with the page's engine or with Recharts, and measures either in the same way.
+// Draws a day of seconds with the page's engine or with Recharts, and measures either in the same
+// way.
 
 import { StrictMode, useSyncExternalStore } from "react";
 import { createRoot } from "react-dom/client";
@@ -31,10 +32,18 @@ function engine(): Subject {
   const store = new TickStore(32_768);
   for (const point of day) store.put(point.ts, point.price, point.sma9, point.vwap);
   const chart = new ChartEngine(host, DARK);
-  chart.show({
-    ticker: "QQQ", date: "2026-01-05", timeframe: "tick", session: SESSION,
-    offsetMs: offsetMsOn("2026-01-05"), store, live: true,
-  }, { from_ms: SESSION.open_ms, to_ms: SESSION.close_ms + 2_400_000 });
+  chart.show(
+    {
+      ticker: "QQQ",
+      date: "2026-01-05",
+      timeframe: "tick",
+      session: SESSION,
+      offsetMs: offsetMsOn("2026-01-05"),
+      store,
+      live: true,
+    },
+    { from_ms: SESSION.open_ms, to_ms: SESSION.close_ms + 2_400_000 },
+  );
   chart.setSignals(signals);
   return {
     append: (point) => {
@@ -70,7 +79,11 @@ function recharts(): Subject {
       </LineChart>
     );
   }
-  createRoot(host).render(<StrictMode><Chart /></StrictMode>);
+  createRoot(host).render(
+    <StrictMode>
+      <Chart />
+    </StrictMode>,
+  );
   return {
     append: (point) => {
       wanted.push(point);
@@ -110,7 +123,11 @@ function drawn(): boolean {
     const colors = new Set<number>();
     for (let i = 0; pixels !== undefined && i < pixels.length; i += 4) {
       if ((pixels[i + 3] as number) < 255) continue;
-      colors.add(((pixels[i] as number) << 16) | ((pixels[i + 1] as number) << 8) | (pixels[i + 2] as number));
+      colors.add(
+        ((pixels[i] as number) << 16) |
+          ((pixels[i + 1] as number) << 8) |
+          (pixels[i + 2] as number),
+      );
       if (colors.size > 8) return true;
     }
   }
@@ -127,7 +144,8 @@ async function measure(name: string, appendsPerS: number, seconds: number): Prom
     await afterPaint();
     first_render_ms = performance.now() - startedMs;
   }
-  if (seconds === 0) return { first_render_ms, frames_per_s: 0, longest_frame_ms: 0, points: POINTS };
+  if (seconds === 0)
+    return { first_render_ms, frames_per_s: 0, longest_frame_ms: 0, points: POINTS };
   await frame();
   let next = POINTS;
   const timer = setInterval(() => {
@@ -148,7 +166,9 @@ async function measure(name: string, appendsPerS: number, seconds: number): Prom
   }
   clearInterval(timer);
   return {
-    first_render_ms, frames_per_s: (frames * 1000) / (before - begin), longest_frame_ms: longest,
+    first_render_ms,
+    frames_per_s: (frames * 1000) / (before - begin),
+    longest_frame_ms: longest,
     points: next,
   };
 }

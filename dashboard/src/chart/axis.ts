@@ -16,7 +16,10 @@ const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
 
 export const TIMEFRAME_MS: Record<BarTimeframe, number> = {
-  "1m": MINUTE_MS, "5m": 5 * MINUTE_MS, "15m": 15 * MINUTE_MS, "1h": 60 * MINUTE_MS,
+  "1m": MINUTE_MS,
+  "5m": 5 * MINUTE_MS,
+  "15m": 15 * MINUTE_MS,
+  "1h": 60 * MINUTE_MS,
 };
 
 /** The chart knows no zones: it gets New York's wall clock as if it were UTC. */
@@ -47,8 +50,12 @@ export class Axis {
   }
 
   equals(other: Axis): boolean {
-    return this.stepMs === other.stepMs && this.endMs === other.endMs
-      && this.length === other.length && this.starts.every((start, i) => start === other.starts[i]);
+    return (
+      this.stepMs === other.stepMs &&
+      this.endMs === other.endMs &&
+      this.length === other.length &&
+      this.starts.every((start, i) => start === other.starts[i])
+    );
   }
 
   /** The slot that holds `ts`, or the nearest end of the axis. */
@@ -71,7 +78,9 @@ export class Axis {
     return this.starts[this.slotAt(ts)] === ts;
   }
 
-  /** The place of `ts` between slots: a slot's start is its whole number. Goes on beyond the ends. */
+  /**
+   * The place of `ts` between slots: a slot's start is its whole number. Goes on beyond the ends.
+   */
   xOf(ts: number): number {
     if (this.stepMs !== null) return (ts - this.startMs) / this.stepMs;
     const slot = this.slotAt(ts);
@@ -100,9 +109,7 @@ export function tickAxis(fromMs: number, toMs: number): Axis {
 }
 
 /** The slots of a day of ticks: the session's, or what there is where there is none. */
-export function dayAxis(
-  session: Session | null, store: TickStore | CandleStore,
-): Axis {
+export function dayAxis(session: Session | null, store: TickStore | CandleStore): Axis {
   if (session !== null) return tickAxis(session.pre_open_ms, session.post_close_ms);
   if (store.count === 0) return tickAxis(0, SECOND_MS);
   // An hour ahead, so that not every tick needs another axis.
@@ -112,13 +119,15 @@ export function dayAxis(
 /** When candles begin: the closed ones, and the one that is still being made. */
 export function candleTimes(store: TickStore | CandleStore): number[] {
   const times = Array.from(store.ts.subarray(0, store.count));
-  if (store instanceof CandleStore && store.provisional !== null) times.push(store.provisional.ts_ms);
+  if (store instanceof CandleStore && store.provisional !== null)
+    times.push(store.provisional.ts_ms);
   return times;
 }
 
 /** Whether all that has come lies on the axis. Ticks beside a known session may lie beyond it. */
 export function hasSlots(
-  axis: Axis, showing: { session: Session | null; store: TickStore | CandleStore },
+  axis: Axis,
+  showing: { session: Session | null; store: TickStore | CandleStore },
 ): boolean {
   const { session, store } = showing;
   if (store instanceof CandleStore) {
@@ -133,7 +142,8 @@ export function hasSlots(
 
 /** What the hidden series gets: empty slots, but for the first and the last. */
 export function slotData(
-  axis: Axis, offsetMs: number,
+  axis: Axis,
+  offsetMs: number,
 ): (WhitespaceData<UTCTimestamp> | LineData<UTCTimestamp>)[] {
   const last = axis.length - 1;
   return Array.from(axis.starts, (start, slot) => {
@@ -154,9 +164,13 @@ function sessionStarts(session: Session, stepMs: number): number[] {
   return starts;
 }
 
-/** One slot for each candle that the day can have, and for each of `known` that it should not have. */
+/**
+ * One slot for each candle that the day can have, and for each of `known` that it should not have.
+ */
 export function candleAxis(
-  session: Session | null, timeframe: BarTimeframe, known: ArrayLike<number>,
+  session: Session | null,
+  timeframe: BarTimeframe,
+  known: ArrayLike<number>,
 ): Axis {
   const stepMs = TIMEFRAME_MS[timeframe];
   const all = new Set(session === null ? [] : sessionStarts(session, stepMs));

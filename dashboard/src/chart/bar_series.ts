@@ -5,7 +5,12 @@
  */
 
 import type {
-  CandlestickData, HistogramData, IChartApi, ISeriesApi, UTCTimestamp, WhitespaceData,
+  CandlestickData,
+  HistogramData,
+  IChartApi,
+  ISeriesApi,
+  UTCTimestamp,
+  WhitespaceData,
 } from "lightweight-charts";
 import { CandlestickSeries, HistogramSeries } from "lightweight-charts";
 
@@ -31,7 +36,9 @@ export class BarSeries {
     this.chart = chart;
     this.palette = palette;
     this.candles = chart.addSeries(CandlestickSeries, {
-      priceLineVisible: false, lastValueVisible: false, ...colors(palette),
+      priceLineVisible: false,
+      lastValueVisible: false,
+      ...colors(palette),
     });
   }
 
@@ -53,9 +60,15 @@ export class BarSeries {
       this.histogram = null;
       return;
     }
-    this.histogram = this.chart.addSeries(HistogramSeries, {
-      priceFormat: { type: "volume" }, priceLineVisible: false, lastValueVisible: false,
-    }, VOLUME_PANE);
+    this.histogram = this.chart.addSeries(
+      HistogramSeries,
+      {
+        priceFormat: { type: "volume" },
+        priceLineVisible: false,
+        lastValueVisible: false,
+      },
+      VOLUME_PANE,
+    );
     this.chart.panes()[VOLUME_PANE]?.setStretchFactor(VOLUME_SHARE);
     this.chart.panes()[0]?.setStretchFactor(1 - VOLUME_SHARE);
     this.shown = null;
@@ -67,15 +80,22 @@ export class BarSeries {
     this.shown = null;
   }
 
-  /** Brings the series up to the store: one update when something came at the end, else all of it. */
+  /**
+   * Brings the series up to the store: one update when something came at the end, else all of it.
+   */
   sync(store: CandleStore, offsetMs: number): void {
     const shown = this.shown;
-    const appended = shown !== null && shown.store === store && store.changedFrom >= shown.count
-      && store.count - shown.count <= 1
-      && (shown.provisional === null || shown.provisional === (store.count > shown.count
-        ? store.lastTs : store.provisional?.ts_ms));
+    const appended =
+      shown !== null &&
+      shown.store === store &&
+      store.changedFrom >= shown.count &&
+      store.count - shown.count <= 1 &&
+      (shown.provisional === null ||
+        shown.provisional ===
+          (store.count > shown.count ? store.lastTs : store.provisional?.ts_ms));
     if (appended) {
-      if (store.count > (shown as { count: number }).count) this.put(store, store.count - 1, offsetMs);
+      if (store.count > (shown as { count: number }).count)
+        this.put(store, store.count - 1, offsetMs);
     } else {
       this.setAll(store, offsetMs);
     }
@@ -84,10 +104,18 @@ export class BarSeries {
       const up = open.close >= open.open;
       const time = seconds(open.ts_ms, offsetMs);
       this.candles.update({
-        time, open: open.open, high: open.high, low: open.low, close: open.close,
+        time,
+        open: open.open,
+        high: open.high,
+        low: open.low,
+        close: open.close,
         ...provisionalColors(this.palette, up),
       });
-      this.histogram?.update({ time, value: open.volume, color: provisionalColors(this.palette, up).color });
+      this.histogram?.update({
+        time,
+        value: open.volume,
+        color: provisionalColors(this.palette, up).color,
+      });
     }
     this.shown = { store, count: store.count, provisional: open?.ts_ms ?? null };
     store.changedFrom = Number.POSITIVE_INFINITY;
@@ -121,21 +149,30 @@ export class BarSeries {
 function bar(store: CandleStore, index: number, offsetMs: number): Bar {
   return {
     time: seconds(store.ts[index] as number, offsetMs),
-    open: store.open[index] as number, high: store.high[index] as number,
-    low: store.low[index] as number, close: store.close[index] as number,
+    open: store.open[index] as number,
+    high: store.high[index] as number,
+    low: store.low[index] as number,
+    close: store.close[index] as number,
   };
 }
 
 function colors(palette: Palette): Record<string, string | boolean> {
   return {
     // Up is hollow on the background, down is filled: told apart without colour, too.
-    upColor: palette.background, borderUpColor: palette.up, wickUpColor: palette.up,
-    downColor: palette.down, borderDownColor: palette.down, wickDownColor: palette.down,
+    upColor: palette.background,
+    borderUpColor: palette.up,
+    wickUpColor: palette.up,
+    downColor: palette.down,
+    borderDownColor: palette.down,
+    wickDownColor: palette.down,
     borderVisible: true,
   };
 }
 
-function provisionalColors(palette: Palette, up: boolean): Record<"color" | "borderColor" | "wickColor", string> {
+function provisionalColors(
+  palette: Palette,
+  up: boolean,
+): Record<"color" | "borderColor" | "wickColor", string> {
   const pale = up ? palette.upProvisional : palette.downProvisional;
   return { color: pale, borderColor: pale, wickColor: pale };
 }

@@ -19,7 +19,10 @@ import { centred, firstRange, followRange, modeAfter, zoomed } from "./view";
 const MINUTE = 60_000;
 const OPEN_MS = Date.parse("2026-01-05T14:30:00Z");
 const SESSION: Session = {
-  kind: "full", pre_open_ms: OPEN_MS - 150 * MINUTE, open_ms: OPEN_MS, close_ms: OPEN_MS + 390 * MINUTE,
+  kind: "full",
+  pre_open_ms: OPEN_MS - 150 * MINUTE,
+  open_ms: OPEN_MS,
+  close_ms: OPEN_MS + 390 * MINUTE,
   post_close_ms: OPEN_MS + 630 * MINUTE,
 };
 
@@ -55,8 +58,16 @@ describe("decimation", () => {
   const one = { offset: 0, factor: 1 };
   const line = (xs: number[], ys: number[], scale = one, breaks: number[] = []): number[] => {
     const out = new PointBuffer();
-    decimate(Float64Array.from(xs), Float64Array.from(ys), 0, xs.length, scale, one, out,
-      Float64Array.from(breaks));
+    decimate(
+      Float64Array.from(xs),
+      Float64Array.from(ys),
+      0,
+      xs.length,
+      scale,
+      one,
+      out,
+      Float64Array.from(breaks),
+    );
     return Array.from(out.data.subarray(0, out.length));
   };
 
@@ -72,7 +83,11 @@ describe("decimation", () => {
   it("loses no spike of a day", () => {
     const ys = Array.from({ length: 23_400 }, (_, i) => Math.sin(i / 500) * 10);
     ys[12_345] = 99;
-    const points = line(ys.map((_, i) => i), ys, { offset: 0, factor: 1400 / 23_400 });
+    const points = line(
+      ys.map((_, i) => i),
+      ys,
+      { offset: 0, factor: 1400 / 23_400 },
+    );
     const drawn = points.filter((_, i) => i % 2 === 1);
     expect(Math.max(...drawn)).toBe(99);
     expect(drawn.length).toBeLessThanOrEqual(4 * 1400);
@@ -89,8 +104,18 @@ describe("decimation", () => {
   });
 
   it("lifts the pen over a known gap between two values", () => {
-    expect(line([0, 1, 5, 6], [1, 2, 3, 4], one, [-3, 3, 99])).toEqual(
-      [0, 1, 1, 2, Number.NaN, Number.NaN, 5, 3, 6, 4]);
+    expect(line([0, 1, 5, 6], [1, 2, 3, 4], one, [-3, 3, 99])).toEqual([
+      0,
+      1,
+      1,
+      2,
+      Number.NaN,
+      Number.NaN,
+      5,
+      3,
+      6,
+      4,
+    ]);
   });
 
   it("finds the extent, NaN aside", () => {
@@ -141,27 +166,50 @@ describe("the view", () => {
 
 function signal(ts_ms: number, more: Partial<Signal> = {}): Signal {
   return {
-    id: `QQQ:1m:${ts_ms}`, revision: 0, state: "active", late: false, ticker: "QQQ", timeframe: "1m",
-    ts_ms, kind: "cross", direction: "up", price: 500, sma9: 501, vwap: 500, ...more,
+    id: `QQQ:1m:${ts_ms}`,
+    revision: 0,
+    state: "active",
+    late: false,
+    ticker: "QQQ",
+    timeframe: "1m",
+    ts_ms,
+    kind: "cross",
+    direction: "up",
+    price: 500,
+    sma9: 501,
+    vwap: 500,
+    ...more,
   };
 }
 
 describe("marks", () => {
   it("stand at their candle, in order, each with its look", () => {
-    const markers = plotMarkers([
-      signal(OPEN_MS + 7 * MINUTE, { late: true }), signal(OPEN_MS + MINUTE, { state: "superseded", late: true }),
-      signal(OPEN_MS, { direction: "down" }),
-    ], candleAxis(SESSION, "5m", []));
-    expect(markers.map((marker) => [marker.x, marker.look])).toEqual(
-      [[30, "superseded"], [30, "active"], [31, "late"]]);
+    const markers = plotMarkers(
+      [
+        signal(OPEN_MS + 7 * MINUTE, { late: true }),
+        signal(OPEN_MS + MINUTE, { state: "superseded", late: true }),
+        signal(OPEN_MS, { direction: "down" }),
+      ],
+      candleAxis(SESSION, "5m", []),
+    );
+    expect(markers.map((marker) => [marker.x, marker.look])).toEqual([
+      [30, "superseded"],
+      [30, "active"],
+      [31, "late"],
+    ]);
     expect(firstMarker(markers, 30.5)).toBe(2);
   });
 });
 
 describe("gaps", () => {
   const gap = (from: number, to: number, state: Gap["state"], series = "bars"): Gap => ({
-    id: `${from}`, ticker: "QQQ", series, from_ms: OPEN_MS + from * MINUTE, to_ms: OPEN_MS + to * MINUTE,
-    cause: "test", state,
+    id: `${from}`,
+    ticker: "QQQ",
+    series,
+    from_ms: OPEN_MS + from * MINUTE,
+    to_ms: OPEN_MS + to * MINUTE,
+    cause: "test",
+    state,
   });
   const axis = candleAxis(SESSION, "1m", []);
 
@@ -172,7 +220,11 @@ describe("gaps", () => {
   });
 
   it("breaks lines only where something is missing", () => {
-    const shown = plotGaps([gap(0, 2, "open"), gap(4, 6, "filled"), gap(8, 9, "unfillable")], "1m", axis);
+    const shown = plotGaps(
+      [gap(0, 2, "open"), gap(4, 6, "filled"), gap(8, 9, "unfillable")],
+      "1m",
+      axis,
+    );
     const places = Float64Array.of(149, 152, 153, 154, 155, 156, 157, 158, 159);
     // The candle of the unfillable gap is there after all.
     expect(Array.from(breaksOf(shown, places, places.length))).toEqual([150]);
@@ -183,27 +235,38 @@ describe("gaps", () => {
 describe("shading", () => {
   it("comes from the session, half a slot before its first value", () => {
     const bands = sessionBands(SESSION, candleAxis(SESSION, "1m", []), DARK);
-    expect(bands.map((band) => [band.from, band.to])).toEqual([[-0.5, 149.5], [539.5, 779.5]]);
+    expect(bands.map((band) => [band.from, band.to])).toEqual([
+      [-0.5, 149.5],
+      [539.5, 779.5],
+    ]);
     expect(sessionBands(null, candleAxis(SESSION, "1m", []), DARK)).toEqual([]);
   });
 });
 
 describe("the legend", () => {
   const context = {
-    title: "QQQ 1m", offsetMs: -5 * 60 * MINUTE, palette: LIGHT, showSma9: true, showVwap: true, extras: ["ema9"],
+    title: "QQQ 1m",
+    offsetMs: -5 * 60 * MINUTE,
+    palette: LIGHT,
+    showSma9: true,
+    showVwap: true,
+    extras: ["ema9"],
   };
   const text = (rows: { label: string; value: string }[]): string =>
     rows.map((row) => `${row.label} ${row.value}`.trim()).join(" ");
   const bar = { open: 1, high: 2, low: 1, close: 2, volume: 12_345, sma9: null, vwap: 1.5 };
 
-  it("tells the newest candle, the one under the crosshair, and that one is still being made", () => {
+  it("tells the newest candle, the one under the crosshair, and what is still being made", () => {
     const store = new CandleStore();
     expect(text(legendRows(store, null, context))).toBe("QQQ 1m");
     store.upsert({ ts_ms: OPEN_MS, ...bar, extras: { ema9: 1.25 } });
     store.setProvisional({ ts_ms: OPEN_MS + MINUTE, ...bar, close: 3 });
     expect(text(legendRows(store, OPEN_MS, context))).toBe(
-      "QQQ 1m 09:30 O 1.00 H 2.00 L 1.00 C 2.00 V 12.3K SMA9 – VWAP 1.50 ema9 1.25");
-    expect(text(legendRows(store, null, context))).toMatch(/09:31 .* C 3\.00 .* ema9 1\.25 forming$/);
+      "QQQ 1m 09:30 O 1.00 H 2.00 L 1.00 C 2.00 V 12.3K SMA9 – VWAP 1.50 ema9 1.25",
+    );
+    expect(text(legendRows(store, null, context))).toMatch(
+      /09:31 .* C 3\.00 .* ema9 1\.25 forming$/,
+    );
     expect(text(legendRows(store, OPEN_MS - 1, context))).toBe("QQQ 1m");
   });
 
@@ -211,26 +274,40 @@ describe("the legend", () => {
     const store = new TickStore();
     store.put(OPEN_MS + 123, 500.5, Number.NaN, 500.25);
     expect(text(legendRows(store, null, { ...context, title: "QQQ tick" }))).toBe(
-      "QQQ tick 09:30:00.123 Price 500.50 SMA9 – VWAP 500.25");
+      "QQQ tick 09:30:00.123 Price 500.50 SMA9 – VWAP 500.25",
+    );
   });
 
   it("shortens volumes", () => {
-    expect([950, 9999, 18_420, 1_234_567, 2e9, Number.NaN].map(formatVolume)).toEqual(
-      ["950", "9999", "18.4K", "1.23M", "2.00B", "–"]);
+    expect([950, 9999, 18_420, 1_234_567, 2e9, Number.NaN].map(formatVolume)).toEqual([
+      "950",
+      "9999",
+      "18.4K",
+      "1.23M",
+      "2.00B",
+      "–",
+    ]);
   });
 });
 
 it("tells extras on the price's scale from others", () => {
   const store = new CandleStore();
   const bar = { open: 500, high: 500, low: 500, close: 500, volume: 1, sma9: null, vwap: null };
-  store.upsert({ ts_ms: OPEN_MS, ...bar, extras: { ema9: 499, rsi14: 55, bollinger20_upper: null } });
-  expect(["ema9", "rsi14", "bollinger20_upper"].map((name) => liesOnPrice(store, name))).toEqual(
-    [true, false, true]);
+  store.upsert({
+    ts_ms: OPEN_MS,
+    ...bar,
+    extras: { ema9: 499, rsi14: 55, bollinger20_upper: null },
+  });
+  expect(["ema9", "rsi14", "bollinger20_upper"].map((name) => liesOnPrice(store, name))).toEqual([
+    true,
+    false,
+    true,
+  ]);
 });
 
 it("writes axis times as they are, for they are New York's already", () => {
-  expect(axisTime(Date.UTC(2026, 0, 5, 9, 30, 5) / 1000 as never, true)).toBe("09:30:05");
-  expect(axisTime(Date.UTC(2026, 0, 5, 9, 30, 5) / 1000 as never, false)).toBe("09:30");
+  expect(axisTime((Date.UTC(2026, 0, 5, 9, 30, 5) / 1000) as never, true)).toBe("09:30:05");
+  expect(axisTime((Date.UTC(2026, 0, 5, 9, 30, 5) / 1000) as never, false)).toBe("09:30");
 });
 
 describe("slots for what comes", () => {
@@ -260,8 +337,11 @@ describe("slots for what comes", () => {
 
   it("hold nothing but the ends, without which the chart would not scroll that far", () => {
     const data = slotData(candleAxis(SESSION, "1h", []), -5 * 60 * MINUTE);
-    expect(data.map((slot) => "value" in slot)).toEqual(
-      [true, ...Array.from({ length: 12 }, () => false), true]);
+    expect(data.map((slot) => "value" in slot)).toEqual([
+      true,
+      ...Array.from({ length: 12 }, () => false),
+      true,
+    ]);
     // 09:30 in New York, in disguise.
     expect(data[3]?.time).toBe(Date.UTC(2026, 0, 5, 9, 30) / 1000);
   });

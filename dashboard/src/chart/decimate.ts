@@ -1,9 +1,10 @@
 /**
  * Turns a column of values into the points of a line, at most four for each column of pixels.
  *
- * In a pixel column only the first, the lowest, the highest and the last value can be seen; joined in
- * the order in which they came they look the same as all of them. Where they are less than half a
- * pixel apart, one point will do. NaN interrupts the line, and so does a known gap between two values.
+ * In a pixel column only the first, the lowest, the highest and the last value can be seen; joined
+ * in the order in which they came they look the same as all of them. Where they are less than half
+ * a pixel apart, one point will do. NaN interrupts the line, and so does a known gap between two
+ * values.
  */
 
 /** Where a value lies on the canvas: pixel = offset + factor × value. */
@@ -12,7 +13,9 @@ export interface Scale {
   factor: number;
 }
 
-/** Points of a line, x and y in turn; a pair of NaN lifts the pen. Grows as needed, and is reused. */
+/**
+ * Points of a line, x and y in turn; a pair of NaN lifts the pen. Grows as needed, and is reused.
+ */
 export class PointBuffer {
   data = new Float64Array(4096);
   length = 0;
@@ -39,17 +42,32 @@ export class PointBuffer {
   }
 }
 
-/** Fills `out` with the line through values `from` … `to - 1`; `breaks` are places in rising order. */
+/**
+ * Fills `out` with the line through values `from` … `to - 1`; `breaks` are places in rising order.
+ */
 export function decimate(
-  xs: Float64Array, ys: Float64Array, from: number, to: number,
-  x: Scale, y: Scale, out: PointBuffer, breaks: Float64Array = NO_BREAKS,
+  xs: Float64Array,
+  ys: Float64Array,
+  from: number,
+  to: number,
+  x: Scale,
+  y: Scale,
+  out: PointBuffer,
+  breaks: Float64Array = NO_BREAKS,
 ): void {
   out.clear();
   let nextBreak = 0;
   let column = Number.NaN;
-  let first = 0, last = 0, low = 0, high = 0;
-  let lowIndex = -1, highIndex = -1, firstIndex = -1, lastIndex = -1;
-  let firstX = 0, lastX = 0;
+  let first = 0,
+    last = 0,
+    low = 0,
+    high = 0;
+  let lowIndex = -1,
+    highIndex = -1,
+    firstIndex = -1,
+    lastIndex = -1;
+  let firstX = 0,
+    lastX = 0;
   // The end of a line is shown where it is, however flat its column.
   let ending = false;
 
@@ -115,7 +133,10 @@ const NO_BREAKS = new Float64Array(0);
 
 /** The lowest and the highest of values `from` … `to - 1`, widening `into`; NaN does not count. */
 export function widen(
-  ys: Float64Array, from: number, to: number, into: { low: number; high: number },
+  ys: Float64Array,
+  from: number,
+  to: number,
+  into: { low: number; high: number },
 ): void {
   let { low, high } = into;
   for (let i = from; i < to; i++) {

@@ -5,12 +5,16 @@
  * animation frame, however often data comes; another day, ticker or timeframe reuses the chart.
  *
  * How: a hidden line series holds a slot for every second (or candle) of the session, of which only
- * the first and the last have a value, without which the chart would not scroll that far. It carries
- * the axes, the last-price line and the primitive that draws from the stores' arrays.
+ * the first and the last have a value, without which the chart would not scroll that far. It
+ * carries the axes, the last-price line and the primitive that draws from the stores' arrays.
  */
 
 import type {
-  IChartApi, IPriceLine, ISeriesApi, LogicalRange, MouseEventParams, Time,
+  IChartApi,
+  ISeriesApi,
+  LogicalRange,
+  MouseEventParams,
+  Time,
 } from "lightweight-charts";
 import { LineSeries, createChart } from "lightweight-charts";
 
@@ -22,6 +26,7 @@ import { candleAxis, candleTimes, dayAxis, hasSlots, slotData } from "./axis";
 import { BarSeries } from "./bar_series";
 import { breaksOf, plotGaps } from "./gaps";
 import { Gestures } from "./gestures";
+import { LastPrice } from "./last_price";
 import { Legend } from "./legend";
 import { legendRows } from "./legend_rows";
 import { plotMarkers } from "./markers";
@@ -50,7 +55,7 @@ export class ChartEngine {
   private readonly oscillators: Oscillators;
   private readonly legend: Legend;
   private readonly gestures: Gestures;
-  private readonly priceLine: IPriceLine;
+  private readonly lastPrice: LastPrice;
   private readonly events: EngineEvents;
   private palette: Palette;
   private look: Look = DEFAULT_LOOK;
@@ -82,7 +87,9 @@ export class ChartEngine {
     this.chart = createChart(root, chartOptions(palette));
     this.primitive = new TickPrimitive(palette);
     this.slots = this.chart.addSeries(LineSeries, {
-      lineVisible: false, lastValueVisible: false, priceLineVisible: false,
+      lineVisible: false,
+      lastValueVisible: false,
+      priceLineVisible: false,
       crosshairMarkerVisible: false,
       autoscaleInfoProvider: () => this.primitive.autoscale(),
     });
@@ -91,10 +98,7 @@ export class ChartEngine {
     this.slots.setSeriesOrder(1);
     this.slots.attachPrimitive(this.primitive);
     this.oscillators = new Oscillators(this.chart);
-    this.priceLine = this.slots.createPriceLine({
-      price: 0, color: palette.price, lineWidth: 1, lineStyle: 2, axisLabelVisible: false,
-      lineVisible: false, title: "",
-    });
+    this.lastPrice = new LastPrice(this.slots, palette);
     this.legend = new Legend(host);
     this.gestures = new Gestures(root);
     this.chart.timeScale().subscribeVisibleLogicalRangeChange(this.rangeChanged);
@@ -110,11 +114,16 @@ export class ChartEngine {
 
   // --- What is shown ---------------------------------------------------------------------------
 
-  /** Shows a day; `view` puts it where the address says, else it begins as a newcomer expects it. */
+  /**
+   * Shows a day; `view` puts it where the address says, else it begins as a newcomer expects it.
+   */
   show(showing: Showing, view: View | null = null): void {
     const before = this.showing;
-    const kept = view ?? (before !== null && before.date === showing.date
-      && this.following === "free" ? this.view() : null);
+    const kept =
+      view ??
+      (before !== null && before.date === showing.date && this.following === "free"
+        ? this.view()
+        : null);
     this.showing = showing;
     this.cursorTs = null;
     this.placesVersion = -1;
@@ -168,13 +177,15 @@ export class ChartEngine {
   setPalette(palette: Palette): void {
     this.palette = this.primitive.palette = palette;
     this.chart.applyOptions(themeOptions(palette));
-    this.priceLine.applyOptions({ color: palette.price });
+    this.lastPrice.setPalette(palette);
     this.bars.setPalette(palette);
     this.placeMarks();
     this.invalidate();
   }
 
-  /** Something in the store has changed. Cheap: all changes before the next frame cost one drawing. */
+  /**
+   * Something in the store has changed. Cheap: all changes before the next frame cost one drawing.
+   */
   invalidate(): void {
     if (this.frame !== 0) return;
     // Ours is asked for first, so it runs first, and the chart draws in the very same frame.
@@ -192,7 +203,10 @@ export class ChartEngine {
   view(): View | null {
     const range = this.range();
     if (range === null || this.axis === null) return null;
-    return { from_ms: Math.round(this.axis.tsOf(range.from)), to_ms: Math.round(this.axis.tsOf(range.to)) };
+    return {
+      from_ms: Math.round(this.axis.tsOf(range.from)),
+      to_ms: Math.round(this.axis.tsOf(range.to)),
+    };
   }
 
   setView(view: View): void {
@@ -263,7 +277,7 @@ export class ChartEngine {
     this.fillPlot();
     if (showing.store instanceof CandleStore) this.bars.sync(showing.store, showing.offsetMs);
     this.follow();
-    this.showLastPrice();
+    this.lastPrice.show(showing.store);
     this.showLegend();
     this.primitive.requestUpdate();
   };
@@ -273,8 +287,10 @@ export class ChartEngine {
     const { showing } = this;
     if (showing === null) return;
     const { store, session, timeframe, offsetMs } = showing;
-    const axis = timeframe === "tick"
-      ? dayAxis(session, store) : candleAxis(session, timeframe, candleTimes(store));
+    const axis =
+      timeframe === "tick"
+        ? dayAxis(session, store)
+        : candleAxis(session, timeframe, candleTimes(store));
     // Another ticker of the same day: the slots, which are most of the work, can stay.
     if (this.axis === null || !this.axis.equals(axis) || this.laidOffsetMs !== offsetMs) {
       this.slots.setData(slotData(axis, offsetMs));
@@ -443,27 +459,18 @@ export class ChartEngine {
     const { showing, palette, look } = this;
     if (showing === null) return;
     const { store } = showing;
-    const extras = store instanceof CandleStore
-      ? look.extras.filter((name) => store.extras.includes(name)) : [];
-    this.legend.show(legendRows(store, this.cursorTs, {
-      title: `${showing.ticker} ${showing.timeframe}`, offsetMs: showing.offsetMs, palette,
-      showSma9: look.sma9, showVwap: look.vwap, extras,
-    }));
-  }
-
-  private showLastPrice(): void {
-    const { showing } = this;
-    if (showing === null) return;
-    const { store } = showing;
-    const last = store instanceof CandleStore
-      ? store.provisional?.close ?? store.close[store.count - 1] : store.price[store.count - 1];
-    const visible = store.count > 0 && last !== undefined && !Number.isNaN(last);
-    const known = this.priceLine.options();
-    if (visible && (known.price !== last || !known.lineVisible)) {
-      this.priceLine.applyOptions({ price: last, lineVisible: true, axisLabelVisible: true });
-    } else if (!visible && known.lineVisible) {
-      this.priceLine.applyOptions({ lineVisible: false, axisLabelVisible: false });
-    }
+    const extras =
+      store instanceof CandleStore ? look.extras.filter((name) => store.extras.includes(name)) : [];
+    this.legend.show(
+      legendRows(store, this.cursorTs, {
+        title: `${showing.ticker} ${showing.timeframe}`,
+        offsetMs: showing.offsetMs,
+        palette,
+        showSma9: look.sma9,
+        showVwap: look.vwap,
+        extras,
+      }),
+    );
   }
 }
 

@@ -29,11 +29,14 @@ function placed(gap: Gap, axis: Axis): { from: number; to: number } {
 }
 
 /**
- * Places over which no line may be drawn: over what is missing, one would claim to know. On a candle
- * axis (`places` given, in order) that is an empty slot; a gap within a candle that exists has none.
+ * Places over which no line may be drawn: over what is missing, one would claim to know. On a
+ * candle axis (`places` given, in order) that is an empty slot; a gap within a candle that exists
+ * has none.
  */
 export function breaksOf(
-  gaps: readonly PlotGap[], places: Float64Array | null = null, count = 0,
+  gaps: readonly PlotGap[],
+  places: Float64Array | null = null,
+  count = 0,
 ): Float64Array {
   const breaks: number[] = [];
   for (const gap of gaps) {
@@ -76,8 +79,13 @@ export function drawGaps(frame: Frame, gaps: readonly PlotGap[], palette: Palett
 }
 
 function drawStripes(
-  context: CanvasRenderingContext2D, left: number, top: number, width: number, height: number,
-  step: number, color: string,
+  context: CanvasRenderingContext2D,
+  left: number,
+  top: number,
+  width: number,
+  height: number,
+  step: number,
+  color: string,
 ): void {
   context.save();
   context.beginPath();

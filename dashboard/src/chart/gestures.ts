@@ -1,8 +1,8 @@
 /**
  * Tells the user's own zooming and panning from what the engine does to the view.
  *
- * The chart reports that its range changed, not why. A change soon after the user's hand was on it is
- * the user's: kinetic scrolling goes on for a moment after the hand has left.
+ * The chart reports that its range changed, not why. A change soon after the user's hand was on it
+ * is the user's: kinetic scrolling goes on for a moment after the hand has left.
  */
 
 const COASTING_MS = 1500;
@@ -20,17 +20,29 @@ export class Gestures {
   constructor(element: HTMLElement) {
     this.element = element;
     const options = { signal: this.stop.signal, passive: true, capture: true };
-    this.element.addEventListener("wheel", (event) => {
-      this.mark(Math.abs(event.deltaX) > Math.abs(event.deltaY) ? "pan" : "zoom");
-    }, options);
-    this.element.addEventListener("pointerdown", (event) => {
-      this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
-    }, options);
+    this.element.addEventListener(
+      "wheel",
+      (event) => {
+        this.mark(Math.abs(event.deltaX) > Math.abs(event.deltaY) ? "pan" : "zoom");
+      },
+      options,
+    );
+    this.element.addEventListener(
+      "pointerdown",
+      (event) => {
+        this.pointers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+      },
+      options,
+    );
     this.element.addEventListener("pointermove", (event) => this.moved(event), options);
     for (const name of ["pointerup", "pointercancel"] as const) {
-      window.addEventListener(name, (event) => {
-        this.pointers.delete(event.pointerId);
-      }, options);
+      window.addEventListener(
+        name,
+        (event) => {
+          this.pointers.delete(event.pointerId);
+        },
+        options,
+      );
     }
   }
 

@@ -37,7 +37,8 @@ function columns(store: TickStore | CandleStore): Record<string, unknown> {
   const copied: Record<string, unknown> = { count: store.count };
   for (const [name, values] of Object.entries(store.columns)) {
     const plain = Array.from(values.subarray(0, store.count), (value) =>
-      Number.isNaN(value) ? null : value);
+      Number.isNaN(value) ? null : value,
+    );
     copied[name === "ts" ? "ts_ms" : name] = plain;
   }
   if (store instanceof CandleStore) copied["provisional"] = structuredClone(store.provisional);

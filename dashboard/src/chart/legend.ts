@@ -22,9 +22,17 @@ export class Legend {
     this.root.className = "chart-legend";
     this.root.setAttribute("aria-hidden", "true");
     Object.assign(this.root.style, {
-      position: "absolute", top: "6px", left: "10px", right: "76px", zIndex: "3",
-      pointerEvents: "none", display: "flex", flexWrap: "wrap", columnGap: "12px",
-      font: "500 12px/1.45 ui-sans-serif, system-ui, sans-serif", fontVariantNumeric: "tabular-nums",
+      position: "absolute",
+      top: "6px",
+      left: "10px",
+      right: "76px",
+      zIndex: "3",
+      pointerEvents: "none",
+      display: "flex",
+      flexWrap: "wrap",
+      columnGap: "12px",
+      font: "500 12px/1.45 ui-sans-serif, system-ui, sans-serif",
+      fontVariantNumeric: "tabular-nums",
     });
     parent.appendChild(this.root);
   }

@@ -18,10 +18,13 @@ export interface LegendContext {
 
 /** The values at `tsMs`, or the newest where it is null. */
 export function legendRows(
-  store: TickStore | CandleStore, tsMs: number | null, context: LegendContext,
+  store: TickStore | CandleStore,
+  tsMs: number | null,
+  context: LegendContext,
 ): LegendEntry[] {
   return store instanceof CandleStore
-    ? candleRows(store, tsMs, context) : tickRows(store, tsMs, context);
+    ? candleRows(store, tsMs, context)
+    : tickRows(store, tsMs, context);
 }
 
 function averages(sma9: number | null, vwap: number | null, context: LegendContext): LegendEntry[] {
@@ -48,7 +51,11 @@ function tickRows(store: TickStore, tsMs: number | null, context: LegendContext)
   ];
 }
 
-function candleRows(store: CandleStore, tsMs: number | null, context: LegendContext): LegendEntry[] {
+function candleRows(
+  store: CandleStore,
+  tsMs: number | null,
+  context: LegendContext,
+): LegendEntry[] {
   const { palette, title, offsetMs } = context;
   const open = store.provisional;
   const i = tsMs === null ? store.count - 1 : store.indexAt(tsMs);
@@ -69,9 +76,14 @@ function candleRows(store: CandleStore, tsMs: number | null, context: LegendCont
   const rows: LegendEntry[] = [
     { key: "title", label: title, value: formatTime(ts, "minute", offsetMs), color: palette.text },
     ...values.map(([label, value]) => ({ key: label.toLowerCase(), label, value, color })),
-    ...averages(at(open?.sma9, store.sma9[i]) ?? null, at(open?.vwap, store.vwap[i]) ?? null, context),
+    ...averages(
+      at(open?.sma9, store.sma9[i]) ?? null,
+      at(open?.vwap, store.vwap[i]) ?? null,
+      context,
+    ),
     ...context.extras.map((name, nth) => ({
-      key: `extra-${name}`, label: name,
+      key: `extra-${name}`,
+      label: name,
       // Not all extras are computed for a candle that is still being made.
       value: formatPrice((forming ? open.extras?.[name] : null) ?? store.extra(name)[i]),
       color: palette.extras[nth % palette.extras.length] as string,

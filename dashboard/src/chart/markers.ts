@@ -1,5 +1,6 @@
 /**
- * Marks of crosses: up is a triangle below the price that points up, down one above that points down.
+ * Marks of crosses: up is a triangle below the price that points up, down one above that points
+ * down.
  *
  * Shape and colour both tell them apart. One that a correction brought late is hollow, one that a
  * correction took back is hollow, grey and struck out.
@@ -15,7 +16,7 @@ const SIZE = 6;
 
 /** The marks of `signals` on `axis`, in order; on a candle axis they stand at their candle. */
 export function plotMarkers(signals: readonly Signal[], axis: Axis): PlotMarker[] {
-  const place = (ts: number): number => axis.stepMs === null ? axis.slotAt(ts) : axis.xOf(ts);
+  const place = (ts: number): number => (axis.stepMs === null ? axis.slotAt(ts) : axis.xOf(ts));
   return signals
     .map((signal): PlotMarker => ({
       x: place(signal.ts_ms),
@@ -39,7 +40,11 @@ export function firstMarker(markers: readonly PlotMarker[], x: number): number {
 }
 
 export function drawMarkers(
-  frame: Frame, markers: readonly PlotMarker[], from: number, to: number, distance: number,
+  frame: Frame,
+  markers: readonly PlotMarker[],
+  from: number,
+  to: number,
+  distance: number,
   palette: Palette,
 ): void {
   for (let i = firstMarker(markers, from); i < markers.length; i++) {
@@ -49,9 +54,7 @@ export function drawMarkers(
   }
 }
 
-function drawMarker(
-  frame: Frame, marker: PlotMarker, distance: number, palette: Palette,
-): void {
+function drawMarker(frame: Frame, marker: PlotMarker, distance: number, palette: Palette): void {
   const { context, ratio } = frame;
   const color = marker.look === "superseded" ? palette.superseded : palette[marker.direction];
   const sign = marker.direction === "up" ? 1 : -1;

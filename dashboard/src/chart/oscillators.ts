@@ -4,7 +4,13 @@
  * At most a day of minutes each, so the chart's own line series will do.
  */
 
-import type { IChartApi, ISeriesApi, UTCTimestamp, WhitespaceData, LineData } from "lightweight-charts";
+import type {
+  IChartApi,
+  ISeriesApi,
+  UTCTimestamp,
+  WhitespaceData,
+  LineData,
+} from "lightweight-charts";
 import { LineSeries } from "lightweight-charts";
 
 import type { CandleStore } from "../data/series";
@@ -37,7 +43,10 @@ export class Oscillators {
 
   /** Shows exactly the extras of `names`, with the colours of their places among `all`. */
   sync(
-    store: CandleStore | null, names: readonly string[], all: readonly string[], palette: Palette,
+    store: CandleStore | null,
+    names: readonly string[],
+    all: readonly string[],
+    palette: Palette,
     offsetMs: number,
   ): void {
     let changed = store !== this.shownStore || store?.version !== this.shownVersion;
@@ -60,17 +69,25 @@ export class Oscillators {
   private add(name: string, all: readonly string[], palette: Palette): ISeriesApi<"Line"> {
     const last = this.chart.panes().length;
     const pane = this.lines.size > 0 ? last - 1 : last;
-    const line = this.chart.addSeries(LineSeries, {
-      color: palette.extras[all.indexOf(name) % palette.extras.length] as string,
-      lineWidth: 1, priceLineVisible: false, lastValueVisible: true,
-    }, pane);
+    const line = this.chart.addSeries(
+      LineSeries,
+      {
+        color: palette.extras[all.indexOf(name) % palette.extras.length] as string,
+        lineWidth: 1,
+        priceLineVisible: false,
+        lastValueVisible: true,
+      },
+      pane,
+    );
     this.chart.panes()[pane]?.setStretchFactor(PANE_SHARE);
     return line;
   }
 }
 
 function points(
-  store: CandleStore, name: string, offsetMs: number,
+  store: CandleStore,
+  name: string,
+  offsetMs: number,
 ): (LineData<UTCTimestamp> | WhitespaceData<UTCTimestamp>)[] {
   const values = store.extra(name);
   const made = [];

@@ -1,8 +1,9 @@
 /**
  * The colours of the chart, light and dark.
  *
- * Up and down differ in hue for every kind of colour vision (blue against orange), and wherever they
- * matter also in shape or fill. Canvas cannot read style sheets, so the colours are handed over here.
+ * Up and down differ in hue for every kind of colour vision (blue against orange), and wherever
+ * they matter also in shape or fill. Canvas cannot read style sheets, so the colours are handed
+ * over here.
  */
 
 export interface Palette {

@@ -56,8 +56,17 @@ export interface Plot {
 
 export function emptyPlot(): Plot {
   return {
-    xs: new Float64Array(0), origin: 0, perUnit: 1, count: 0, lines: [], tailX: Number.NaN,
-    breaks: new Float64Array(0), markers: [], gaps: [], bands: [], markerDistance: 6,
+    xs: new Float64Array(0),
+    origin: 0,
+    perUnit: 1,
+    count: 0,
+    lines: [],
+    tailX: Number.NaN,
+    breaks: new Float64Array(0),
+    markers: [],
+    gaps: [],
+    bands: [],
+    markerDistance: 6,
   };
 }
 

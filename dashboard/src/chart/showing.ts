@@ -33,7 +33,11 @@ export interface Look {
 }
 
 export const DEFAULT_LOOK: Look = {
-  style: "candles", sma9: true, vwap: true, volume: true, extras: [],
+  style: "candles",
+  sma9: true,
+  vwap: true,
+  volume: true,
+  extras: [],
 };
 
 export interface EngineEvents {

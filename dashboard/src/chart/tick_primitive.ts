@@ -1,14 +1,22 @@
 /**
  * The one primitive that draws everything that is not a candle, straight from typed arrays.
  *
- * The chart's own line series rebuild an object for every point whenever one is appended; this draws
- * only what is in view, at most four points for a column of pixels. Both axes are linear, so two
- * coordinates of each are all that has to be asked for.
+ * The chart's own line series rebuild an object for every point whenever one is appended; this
+ * draws only what is in view, at most four points for a column of pixels. Both axes are linear, so
+ * two coordinates of each are all that has to be asked for.
  */
 
 import type {
-  AutoscaleInfo, IChartApi, IPrimitivePaneRenderer, IPrimitivePaneView, ISeriesApi, ISeriesPrimitive,
-  Logical, PrimitivePaneViewZOrder, SeriesAttachedParameter, Time,
+  AutoscaleInfo,
+  IChartApi,
+  IPrimitivePaneRenderer,
+  IPrimitivePaneView,
+  ISeriesApi,
+  ISeriesPrimitive,
+  Logical,
+  PrimitivePaneViewZOrder,
+  SeriesAttachedParameter,
+  Time,
 } from "lightweight-charts";
 
 import { lowerBound } from "../data/series";
@@ -91,8 +99,13 @@ export class TickPrimitive implements ISeriesPrimitive<Time> {
   }
 
   /** How slots and prices map to the canvas; null before the chart has a scale. */
-  frame(context: CanvasRenderingContext2D, width: number, height: number, ratioX: number,
-    ratioY: number): Frame | null {
+  frame(
+    context: CanvasRenderingContext2D,
+    width: number,
+    height: number,
+    ratioX: number,
+    ratioY: number,
+  ): Frame | null {
     const time = this.chart?.timeScale();
     if (!time || !this.series) return null;
     const x0 = time.logicalToCoordinate(0 as Logical);
@@ -102,7 +115,10 @@ export class TickPrimitive implements ISeriesPrimitive<Time> {
     if (x0 === null || x1 === null || p0 === null || p1 === null || p0 === p1) return null;
     const factor = (SPREAD / (p1 - p0)) * ratioY;
     return {
-      context, width, height, ratio: ratioX,
+      context,
+      width,
+      height,
+      ratio: ratioX,
       x: { offset: x0 * ratioX, factor: ((x1 - x0) / SPREAD) * ratioX },
       y: { offset: -p0 * factor, factor },
     };
@@ -132,7 +148,8 @@ export class TickPrimitive implements ISeriesPrimitive<Time> {
       frame.context.lineJoin = dense ? "miter" : "round";
       frame.context.lineWidth = dense ? Math.floor(frame.ratio) : line.width * frame.ratio;
       stroke(frame.context, this.points);
-      if (!Number.isNaN(line.tail)) drawTail(frame, this.points, toPixel(frame.x, plot.tailX), line.tail);
+      if (!Number.isNaN(line.tail))
+        drawTail(frame, this.points, toPixel(frame.x, plot.tailX), line.tail);
     }
   }
 
@@ -151,7 +168,10 @@ function drawTail(frame: Frame, points: PointBuffer, x: number, value: number): 
   const { context, ratio } = frame;
   context.setLineDash([2 * ratio, 3 * ratio]);
   context.beginPath();
-  context.moveTo(points.data[points.length - 2] as number, points.data[points.length - 1] as number);
+  context.moveTo(
+    points.data[points.length - 2] as number,
+    points.data[points.length - 1] as number,
+  );
   context.lineTo(x, toPixel(frame.y, value));
   context.stroke();
   context.setLineDash([]);
@@ -202,8 +222,13 @@ class View implements IPrimitivePaneView, IPrimitivePaneRenderer {
   draw(target: Target): void {
     target.useBitmapCoordinateSpace((scope) => {
       const { width, height } = scope.bitmapSize;
-      const frame = this.owner?.frame(scope.context, width, height,
-        scope.horizontalPixelRatio, scope.verticalPixelRatio);
+      const frame = this.owner?.frame(
+        scope.context,
+        width,
+        height,
+        scope.horizontalPixelRatio,
+        scope.verticalPixelRatio,
+      );
       if (!frame) return;
       scope.context.save();
       this.paint(frame);

@@ -1,8 +1,8 @@
 /**
  * Which part of the day is in view, and whether it follows the newest value.
  *
- * Following is a state of its own. New data moves a following view, sideways and only as far as needed,
- * and never a view that the user has put somewhere. All places are slots of the axis.
+ * Following is a state of its own. New data moves a following view, sideways and only as far as
+ * needed, and never a view that the user has put somewhere. All places are slots of the axis.
  */
 
 export type Mode = "follow" | "free";
@@ -32,12 +32,21 @@ export function modeAfter(gesture: "zoom" | "pan", mode: Mode, range: Range, las
   return lastX <= range.to - 0.5 * MARGIN * width ? "follow" : "free";
 }
 
-/** The view around its centre (or the newest value) that is `factor` times as wide, within limits. */
+/**
+ * The view around its centre (or the newest value) that is `factor` times as wide, within limits.
+ */
 export function zoomed(
-  range: Range, factor: number, anchor: number, widest: number, narrowest = 10,
+  range: Range,
+  factor: number,
+  anchor: number,
+  widest: number,
+  narrowest = 10,
 ): Range {
   const width = range.to - range.from;
-  const wanted = Math.min(Math.max(width * factor, Math.min(narrowest, width)), Math.max(widest, width));
+  const wanted = Math.min(
+    Math.max(width * factor, Math.min(narrowest, width)),
+    Math.max(widest, width),
+  );
   const share = (anchor - range.from) / width;
   return { from: anchor - share * wanted, to: anchor + (1 - share) * wanted };
 }
@@ -52,9 +61,14 @@ export function centred(range: Range, x: number): Range {
   return { from: x - half, to: x + half };
 }
 
-/** The first view of a day: what there is of it, or its newest `window` slots when ticks come in. */
+/**
+ * The first view of a day: what there is of it, or its newest `window` slots when ticks come in.
+ */
 export function firstRange(
-  firstX: number, lastX: number, axisLength: number, window: number | null,
+  firstX: number,
+  lastX: number,
+  axisLength: number,
+  window: number | null,
 ): Range {
   if (Number.isNaN(lastX)) return { from: -0.5, to: axisLength - 0.5 };
   const seen = Math.max(lastX - firstX, 8);

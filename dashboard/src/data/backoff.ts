@@ -1,4 +1,6 @@
-/** How long to wait before the next attempt: growing, and jittered so that pages do not come as one. */
+/**
+ * How long to wait before the next attempt: growing, and jittered so that pages do not come as one.
+ */
 
 export const BACKOFF_FIRST_MS = 500;
 export const BACKOFF_MAX_MS = 15_000;

@@ -1,8 +1,8 @@
 /**
  * New York's trading days by rule, for pages that have no server to ask.
  *
- * Holidays and half days as the exchanges have kept them since 2012; closings that no rule foretells
- * are listed. Where there is a gateway, its calendar is used and this is not loaded.
+ * Holidays and half days as the exchanges have kept them since 2012; closings that no rule
+ * foretells are listed. Where there is a gateway, its calendar is used and this is not loaded.
  */
 
 import { addDays, offsetMsOn } from "./newyork";
@@ -39,10 +39,12 @@ function nthWeekday(year: number, month: number, wanted: number, nth: number): s
 function easter(year: number): string {
   const golden = year % 19;
   const century = Math.floor(year / 100);
-  const epact = (century - Math.floor(century / 4) - Math.floor((8 * century + 13) / 25)
-    + 19 * golden + 15) % 30;
-  const moon = epact - Math.floor(epact / 28)
-    * (1 - Math.floor(29 / (epact + 1)) * Math.floor((21 - golden) / 11));
+  const epact =
+    (century - Math.floor(century / 4) - Math.floor((8 * century + 13) / 25) + 19 * golden + 15) %
+    30;
+  const moon =
+    epact -
+    Math.floor(epact / 28) * (1 - Math.floor(29 / (epact + 1)) * Math.floor((21 - golden) / 11));
   const sunday = (year + Math.floor(year / 4) + moon + 2 - century + Math.floor(century / 4)) % 7;
   const from = moon - sunday;
   const month = 3 + Math.floor((from + 40) / 44);
@@ -90,17 +92,28 @@ function sessionDay(date: string): SessionDay {
   const closed = UNFORESEEN[date] ?? holidaysOf(year)[date];
   if (closed !== undefined) {
     return {
-      date, kind: "holiday", name: closed, pre_open_ms: null, open_ms: null, close_ms: null,
-      post_close_ms: null, has_data: false,
+      date,
+      kind: "holiday",
+      name: closed,
+      pre_open_ms: null,
+      open_ms: null,
+      close_ms: null,
+      post_close_ms: null,
+      has_data: false,
     };
   }
   const short = halfDaysOf(year)[date];
   const midnight = Date.parse(`${date}T00:00:00Z`) - offsetMsOn(date);
   const at = (hour: number, minute = 0): number => midnight + (hour * 60 + minute) * MINUTE_MS;
   return {
-    date, kind: short === undefined ? "full" : "half", name: short ?? null,
-    pre_open_ms: at(7), open_ms: at(9, 30), close_ms: short === undefined ? at(16) : at(13),
-    post_close_ms: short === undefined ? at(20) : at(17), has_data: false,
+    date,
+    kind: short === undefined ? "full" : "half",
+    name: short ?? null,
+    pre_open_ms: at(7),
+    open_ms: at(9, 30),
+    close_ms: short === undefined ? at(16) : at(13),
+    post_close_ms: short === undefined ? at(20) : at(17),
+    has_data: false,
   };
 }
 

@@ -43,8 +43,14 @@ export interface PhaseNow {
 
 function sessionOf(day: SessionDay): Session | null {
   const { kind, pre_open_ms, open_ms, close_ms, post_close_ms } = day;
-  if (kind === "holiday" || pre_open_ms === null || open_ms === null || close_ms === null
-    || post_close_ms === null) return null;
+  if (
+    kind === "holiday" ||
+    pre_open_ms === null ||
+    open_ms === null ||
+    close_ms === null ||
+    post_close_ms === null
+  )
+    return null;
   return { kind, pre_open_ms, open_ms, close_ms, post_close_ms };
 }
 
@@ -73,7 +79,9 @@ export function phaseAt(days: readonly SessionDay[], nowMs: number): PhaseNow {
   return { phase: "closed", next: null };
 }
 
-/** The nearest day with a session before (−1) or after (1) `date`; null beyond the calendar known. */
+/**
+ * The nearest day with a session before (−1) or after (1) `date`; null beyond the calendar known.
+ */
 export function neighbour(days: readonly SessionDay[], date: string, way: -1 | 1): string | null {
   const open = days.filter((day) => day.kind !== "holiday").map((day) => day.date);
   const beyond = open.filter((day) => (way < 0 ? day < date : day > date));

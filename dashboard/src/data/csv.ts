@@ -29,32 +29,58 @@ const TIMES = ["timestamp", "new_york"] as const;
 
 export function seriesCsv(series: Series): string {
   const extras = series.timeframe === "tick" ? {} : series.extras;
-  const columns: Record<string, readonly Cell[]> = series.timeframe === "tick"
-    ? { price: series.price, volume: series.volume }
-    : {
-      open: series.open, high: series.high, low: series.low, close: series.close,
-      volume: series.volume, revision: series.revision,
-    };
+  const columns: Record<string, readonly Cell[]> =
+    series.timeframe === "tick"
+      ? { price: series.price, volume: series.volume }
+      : {
+          open: series.open,
+          high: series.high,
+          low: series.low,
+          close: series.close,
+          volume: series.volume,
+          revision: series.revision,
+        };
   Object.assign(columns, { sma9: series.sma9, vwap: series.vwap }, extras);
   const names = Object.keys(columns);
-  return toCsv([...TIMES, ...names], series.ts_ms.map((ts, i) =>
-    [...times(ts), ...names.map((name) => columns[name]?.[i])]));
+  return toCsv(
+    [...TIMES, ...names],
+    series.ts_ms.map((ts, i) => [...times(ts), ...names.map((name) => columns[name]?.[i])]),
+  );
 }
 
 export function signalsCsv(signals: readonly Signal[]): string {
   const names = [
-    "id", "ticker", "timeframe", "kind", "direction", "price", "sma9", "vwap", "state", "late",
+    "id",
+    "ticker",
+    "timeframe",
+    "kind",
+    "direction",
+    "price",
+    "sma9",
+    "vwap",
+    "state",
+    "late",
     "revision",
   ] as const;
-  return toCsv([...TIMES, ...names], signals.map((signal) =>
-    [...times(signal.ts_ms), ...names.map((name) => signal[name])]));
+  return toCsv(
+    [...TIMES, ...names],
+    signals.map((signal) => [...times(signal.ts_ms), ...names.map((name) => signal[name])]),
+  );
 }
 
 export function gapsCsv(gaps: readonly Gap[]): string {
   return toCsv(
     ["from", "from_new_york", "to", "to_new_york", "id", "ticker", "series", "cause", "state"],
-    gaps.map((gap) =>
-      [...times(gap.from_ms), ...times(gap.to_ms), gap.id, gap.ticker, gap.series, gap.cause, gap.state]));
+    gaps.map((gap) => [
+      ...times(gap.from_ms),
+      ...times(gap.to_ms),
+      gap.id,
+      gap.ticker,
+      gap.series,
+      gap.cause,
+      gap.state,
+    ]),
+  );
 }
 
 /** Hands a text to the user as a file. */

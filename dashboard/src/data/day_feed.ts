@@ -2,8 +2,9 @@
  * One day of one series: the snapshot, then what comes after it, into one store.
  *
  * Promises that nothing between the two is missing or doubled: the live part begins at the very
- * position that the snapshot states, and where that is no longer possible (`resync`), or the day was
- * computed anew (`corrected`), it begins again with a snapshot, the old numbers staying up meanwhile.
+ * position that the snapshot states, and where that is no longer possible (`resync`), or the day
+ * was computed anew (`corrected`), it begins again with a snapshot, the old numbers staying up
+ * meanwhile.
  */
 
 import { backoffMs } from "./backoff";
@@ -62,7 +63,10 @@ export class DayFeed {
   private closed = false;
 
   constructor(
-    source: DataSource, request: DayRequest, events: DayEvents, parts: FeedParts = DEFAULT_PARTS,
+    source: DataSource,
+    request: DayRequest,
+    events: DayEvents,
+    parts: FeedParts = DEFAULT_PARTS,
   ) {
     this.source = source;
     this.request = request;
@@ -108,7 +112,9 @@ export class DayFeed {
     if (series.last_seq >= leastSeq || attempts >= CORRECTED_ATTEMPTS) return;
     // The correction is on the bus and not yet in the database.
     this.cancelRetry = this.parts.later(
-      () => void this.load(leastSeq, attempts + 1), backoffMs(attempts, this.parts.random()));
+      () => void this.load(leastSeq, attempts + 1),
+      backoffMs(attempts, this.parts.random()),
+    );
   }
 
   private take(series: Series): void {
@@ -129,7 +135,10 @@ export class DayFeed {
     const { ticker, date, timeframe } = this.request;
     const { store } = this;
     const common = {
-      ticker, date, epoch_ms: series.epoch_ms, from_seq: series.last_seq,
+      ticker,
+      date,
+      epoch_ms: series.epoch_ms,
+      from_seq: series.last_seq,
       ...(store.count > 0 ? { last_ts_ms: store.lastTs } : {}),
     };
     const again = {
@@ -138,22 +147,35 @@ export class DayFeed {
         if (day === date) void this.load(seq, 0);
       },
     };
-    this.subscription = store instanceof CandleStore
-      ? this.source.subscribe({ channel: "candles", timeframe, ...common }, {
-        ...again,
-        onCandles: (candles) => this.changed(candles, (candle) => store.upsert(candle)),
-        onProvisional: (candle) => this.changed([candle], () => store.setProvisional(candle)),
-      })
-      : this.source.subscribe({ channel: "ticks", ...common }, {
-        ...again,
-        onTicks: ({ ts_ms, price, sma9, vwap }) => {
-          this.changed(ts_ms.map((ts, i) => ({ ts_ms: ts, i })), ({ ts_ms: ts, i }) => store.put(
-            ts, price[i] as number, sma9[i] ?? Number.NaN, vwap[i] ?? Number.NaN));
-        },
-      });
+    this.subscription =
+      store instanceof CandleStore
+        ? this.source.subscribe(
+            { channel: "candles", timeframe, ...common },
+            {
+              ...again,
+              onCandles: (candles) => this.changed(candles, (candle) => store.upsert(candle)),
+              onProvisional: (candle) => this.changed([candle], () => store.setProvisional(candle)),
+            },
+          )
+        : this.source.subscribe(
+            { channel: "ticks", ...common },
+            {
+              ...again,
+              onTicks: ({ ts_ms, price, sma9, vwap }) => {
+                this.changed(
+                  ts_ms.map((ts, i) => ({ ts_ms: ts, i })),
+                  ({ ts_ms: ts, i }) =>
+                    store.put(ts, price[i] as number, sma9[i] ?? Number.NaN, vwap[i] ?? Number.NaN),
+                );
+              },
+            },
+          );
   }
 
-  private changed<T extends { ts_ms: number }>(items: readonly T[], put: (item: T) => unknown): void {
+  private changed<T extends { ts_ms: number }>(
+    items: readonly T[],
+    put: (item: T) => unknown,
+  ): void {
     let taken = false;
     let later = false;
     for (const item of items) {
@@ -169,12 +191,15 @@ export class DayFeed {
   }
 
   private failed(cause: unknown, leastSeq: number): void {
-    const error = cause instanceof SourceError
-      ? cause : new SourceError(0, "unexpected", "The answer could not be read.");
+    const error =
+      cause instanceof SourceError
+        ? cause
+        : new SourceError(0, "unexpected", "The answer could not be read.");
     // Asking the same again mends neither a wrong question nor a missing login.
     const hopeless = error.status >= 400 && error.status < 500 && error.status !== 429;
-    const waitMs = hopeless ? null : Math.max(
-      error.retryAfterMs ?? 0, backoffMs(this.attempt, this.parts.random()));
+    const waitMs = hopeless
+      ? null
+      : Math.max(error.retryAfterMs ?? 0, backoffMs(this.attempt, this.parts.random()));
     this.attempt += 1;
     if (waitMs !== null) {
       this.cancelRetry = this.parts.later(() => void this.load(leastSeq, 0), waitMs);

@@ -1,155 +1,12 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 
 import { DayFeed } from "./day_feed";
-import { GatewaySource } from "./gateway";
-import type { SocketLike } from "./live_socket";
+import { OPEN_MS, World, candleSeries, settle, signal, tickSeries, ticks } from "./fake_gateway";
 import type { CandleStore, TickStore } from "./series";
 import { SignalFeed } from "./signal_feed";
 import type { ConnectionStatus } from "./source";
 import { SourceError } from "./source";
 import type { Signal } from "./types";
-
-/** A socket whose other end is the test. */
-class FakeSocket implements SocketLike {
-  onopen: ((event: never) => void) | null = null;
-  onmessage: ((event: { data: unknown }) => void) | null = null;
-  onclose: ((event: { code: number }) => void) | null = null;
-  readonly sent: Record<string, unknown>[] = [];
-  readonly url: string;
-  closed = false;
-
-  constructor(url: string) {
-    this.url = url;
-  }
-
-  send(text: string): void {
-    this.sent.push(JSON.parse(text) as Record<string, unknown>);
-  }
-
-  close(): void {
-    this.closed = true;
-  }
-
-  open(): void {
-    this.onopen?.(undefined as never);
-    this.say({ op: "hello", version: 1, heartbeat_ms: 5000, hz: 10, source: "demo", simulated: true });
-  }
-
-  say(message: object): void {
-    this.onmessage?.({ data: JSON.stringify(message) });
-  }
-
-  subs(): Record<string, unknown>[] {
-    return this.sent.filter((message) => message["op"] === "sub");
-  }
-}
-
-/** A gateway that answers from a table, a clock that stands until told, and timers to go with it. */
-class World {
-  nowMs = 1_000_000;
-  readonly sockets: FakeSocket[] = [];
-  readonly asked: string[] = [];
-  readonly answers = new Map<string, () => Response>();
-  private timers: { atMs: number; callback: () => void }[] = [];
-  readonly source: GatewaySource;
-
-  constructor(base = "", pageUrl = "http://127.0.0.1:8080/") {
-    this.answer("/clock", () => ({
-      broker_ms: 5_000_000, wall_ms: this.nowMs, speed: 1, source: "demo", simulated: true,
-      date: "2026-01-05", phase: "regular", next: null,
-    }));
-    this.source = new GatewaySource({
-      base, pageUrl, now: () => this.nowMs, random: () => 0.999_999,
-      later: (callback, ms) => this.later(callback, ms),
-      openSocket: (url) => {
-        const socket = new FakeSocket(url);
-        this.sockets.push(socket);
-        return socket;
-      },
-      fetcher: (input) => this.fetch(String(input)),
-    });
-  }
-
-  later(callback: () => void, ms: number): () => void {
-    const timer = { atMs: this.nowMs + ms, callback };
-    this.timers.push(timer);
-    return () => {
-      this.timers = this.timers.filter((other) => other !== timer);
-    };
-  }
-
-  answer(path: string, body: () => unknown, status = 200, headers: Record<string, string> = {}): void {
-    this.answers.set(path, () => new Response(JSON.stringify(body()), { status, headers }));
-  }
-
-  /** Lets time pass, and what is due happen. */
-  async pass(ms: number): Promise<void> {
-    const untilMs = this.nowMs + ms;
-    for (;;) {
-      const due = this.timers.filter((timer) => timer.atMs <= untilMs)
-        .sort((a, b) => a.atMs - b.atMs)[0];
-      if (due === undefined) break;
-      this.nowMs = Math.max(due.atMs, this.nowMs);
-      this.timers = this.timers.filter((timer) => timer !== due);
-      due.callback();
-      await settle();
-    }
-    this.nowMs = untilMs;
-    await settle();
-  }
-
-  get socket(): FakeSocket {
-    return this.sockets[this.sockets.length - 1] as FakeSocket;
-  }
-
-  private fetch(url: string): Promise<Response> {
-    this.asked.push(url);
-    const path = new URL(url, "http://gateway").pathname.replace("/api/v1", "");
-    const made = this.answers.get(path);
-    return made === undefined ? Promise.reject(new TypeError("failed to fetch")) : Promise.resolve(made());
-  }
-}
-
-/** Lets promises that are already settled have their say. */
-async function settle(): Promise<void> {
-  for (let i = 0; i < 20; i++) await Promise.resolve();
-  await new Promise((resolve) => setTimeout(resolve, 0));
-}
-
-const OPEN_MS = Date.parse("2026-01-05T14:30:00Z");
-
-function tickSeries(count: number, lastSeq: number, epochMs = 7): object {
-  const ts = Array.from({ length: count }, (_, i) => OPEN_MS + i * 1000);
-  return {
-    ticker: "QQQ", date: "2026-01-05", timeframe: "tick", epoch_ms: epochMs, last_seq: lastSeq,
-    complete: false, session: null, ts_ms: ts, price: ts.map((_, i) => 500 + i),
-    volume: ts.map(() => 100), sma9: ts.map(() => null), vwap: ts.map(() => 500),
-  };
-}
-
-function candleSeries(lastSeq: number, closes: number[]): object {
-  const same = closes.map(() => 1);
-  return {
-    ticker: "QQQ", date: "2026-01-05", timeframe: "1m", epoch_ms: 7, last_seq: lastSeq, complete: false,
-    session: null, ts_ms: closes.map((_, i) => OPEN_MS + i * 60_000), open: closes, high: closes,
-    low: closes, close: closes, volume: same, revision: same, sma9: closes, vwap: closes, extras: {},
-  };
-}
-
-function ticks(id: number, seq: number, ...indexes: number[]): object {
-  return {
-    op: "ticks", id, seq, ts_ms: indexes.map((i) => OPEN_MS + i * 1000),
-    price: indexes.map((i) => 500 + i), sma9: indexes.map(() => null), vwap: indexes.map(() => 500),
-  };
-}
-
-function signal(n: number, revision = 0, direction: "up" | "down" = "up"): Signal {
-  const ts_ms = OPEN_MS + n * 60_000;
-  return {
-    id: `QQQ:1m:${ts_ms}`, revision, state: "active", late: false, ticker: "QQQ", timeframe: "1m", ts_ms,
-    kind: "cross", direction, price: 500, sma9: 501, vwap: 500,
-  };
-}
 
 let world: World;
 beforeEach(() => {
@@ -157,13 +14,24 @@ beforeEach(() => {
 });
 
 describe("snapshot, then live", () => {
-  const events = () => ({ onLoaded: vi.fn(), onChange: vi.fn(), onError: vi.fn(), onNextDay: vi.fn() });
+  const events = () => ({
+    onLoaded: vi.fn(),
+    onChange: vi.fn(),
+    onError: vi.fn(),
+    onNextDay: vi.fn(),
+  });
 
-  function follow(timeframe: "tick" | "1m" = "tick"): { feed: DayFeed; seen: ReturnType<typeof events> } {
+  function follow(timeframe: "tick" | "1m" = "tick"): {
+    feed: DayFeed;
+    seen: ReturnType<typeof events>;
+  } {
     const seen = events();
     const feed = new DayFeed(
-      world.source, { ticker: "QQQ", date: "2026-01-05", timeframe, live: true }, seen,
-      { random: () => 0.999_999, later: (callback, ms) => world.later(callback, ms) });
+      world.source,
+      { ticker: "QQQ", date: "2026-01-05", timeframe, live: true },
+      seen,
+      { random: () => 0.999_999, later: (callback, ms) => world.later(callback, ms) },
+    );
     return { feed, seen };
   }
 
@@ -174,7 +42,14 @@ describe("snapshot, then live", () => {
     expect(seen.onLoaded).toHaveBeenCalledOnce();
     world.socket.open();
     const [sub] = world.socket.subs();
-    expect(sub).toEqual({ op: "sub", id: 1, channel: "ticks", ticker: "QQQ", epoch_ms: 7, from_seq: 41 });
+    expect(sub).toEqual({
+      op: "sub",
+      id: 1,
+      channel: "ticks",
+      ticker: "QQQ",
+      epoch_ms: 7,
+      from_seq: 41,
+    });
     world.socket.say(ticks(1, 42, 3, 4));
     expect(feed.store.count).toBe(5);
     expect(seen.onChange).toHaveBeenCalledOnce();
@@ -236,7 +111,16 @@ describe("snapshot, then live", () => {
     const { feed, seen } = follow("1m");
     await settle();
     world.socket.open();
-    const open = { open: 1, high: 1, low: 1, close: 1, volume: 1, sma9: null, vwap: null, extras: {} };
+    const open = {
+      open: 1,
+      high: 1,
+      low: 1,
+      close: 1,
+      volume: 1,
+      sma9: null,
+      vwap: null,
+      extras: {},
+    };
     world.socket.say({ op: "provisional", id: 1, candle: { ts_ms: OPEN_MS + 60_000, ...open } });
     expect((feed.store as CandleStore).provisional?.close).toBe(1);
     const tomorrow = { ts_ms: OPEN_MS + 86_400_000, ...open, revision: 0, source: "stream" };
@@ -253,10 +137,17 @@ describe("snapshot, then live", () => {
     await world.pass(600);
     expect(seen.onLoaded).toHaveBeenCalledOnce();
 
-    world.answer("/series", () => ({ error: { code: "bad_parameter", message: "no such day", parameter: "date" } }), 400);
+    world.answer(
+      "/series",
+      () => ({ error: { code: "bad_parameter", message: "no such day", parameter: "date" } }),
+      400,
+    );
     const wrong = follow();
     await settle();
-    expect(wrong.seen.onError).toHaveBeenCalledWith(expect.objectContaining({ parameter: "date" }), null);
+    expect(wrong.seen.onError).toHaveBeenCalledWith(
+      expect.objectContaining({ parameter: "date" }),
+      null,
+    );
     await world.pass(60_000);
     expect(wrong.seen.onError).toHaveBeenCalledOnce();
   });
@@ -276,13 +167,27 @@ describe("snapshot, then live", () => {
 
 describe("signals", () => {
   it("keeps the highest revision, by partition's position", async () => {
-    world.answer("/signals", () => ({ epoch_ms: 7, last_seq: { 0: 5, 1: 9 }, signals: [signal(1)] }));
+    world.answer("/signals", () => ({
+      epoch_ms: 7,
+      last_seq: { 0: 5, 1: 9 },
+      signals: [signal(1)],
+    }));
     const onSignals = vi.fn();
     new SignalFeed(world.source, "2026-01-05", true, { onSignals });
     await settle();
     world.socket.open();
-    expect(world.socket.subs()[0]).toMatchObject({ channel: "signals", ticker: "*", from_seq: { 0: 5, 1: 9 } });
-    world.socket.say({ op: "signals", id: 1, seq: 6, partition: 0, signals: [signal(1, 1, "down"), signal(2)] });
+    expect(world.socket.subs()[0]).toMatchObject({
+      channel: "signals",
+      ticker: "*",
+      from_seq: { 0: 5, 1: 9 },
+    });
+    world.socket.say({
+      op: "signals",
+      id: 1,
+      seq: 6,
+      partition: 0,
+      signals: [signal(1, 1, "down"), signal(2)],
+    });
     world.socket.say({ op: "signals", id: 1, seq: 10, partition: 1, signals: [signal(1, 0)] });
     expect(onSignals).toHaveBeenCalledTimes(2);
     const [all, fresh] = onSignals.mock.calls[1] as [Signal[], Signal[]];
@@ -353,10 +258,20 @@ describe("the connection", () => {
     world.answers.delete("/clock");
     world.socket.open();
     await settle();
-    world.socket.say({ op: "heartbeat", n: 3, wall_ms: world.nowMs + 990, broker_ms: 77, speed: 50, rtt_ms: 20 });
+    world.socket.say({
+      op: "heartbeat",
+      n: 3,
+      wall_ms: world.nowMs + 990,
+      broker_ms: 77,
+      speed: 50,
+      rtt_ms: 20,
+    });
     expect(world.socket.sent).toContainEqual({ op: "pong", n: 3 });
     expect(seen[seen.length - 1]).toMatchObject({ phase: "open", rttMs: 20, offsetMs: 1000 });
-    expect(beats).toHaveBeenLastCalledWith(expect.objectContaining({ broker_ms: 77, speed: 50 }), world.nowMs - 10);
+    expect(beats).toHaveBeenLastCalledWith(
+      expect.objectContaining({ broker_ms: 77, speed: 50 }),
+      world.nowMs - 10,
+    );
   });
 
   it("does not knock again where it was refused, until asked to", async () => {
@@ -394,10 +309,17 @@ describe("the connection", () => {
 
 describe("HTTP", () => {
   it("hands on the gateway's own words", async () => {
-    world.answer("/tickers", () => ({ error: { code: "busy", message: "later" } }), 503, { "retry-after": "2" });
+    world.answer("/tickers", () => ({ error: { code: "busy", message: "later" } }), 503, {
+      "retry-after": "2",
+    });
     const error = await world.source.tickers().catch((caught: unknown) => caught);
     expect(error).toBeInstanceOf(SourceError);
-    expect(error).toMatchObject({ status: 503, code: "busy", message: "later", retryAfterMs: 2000 });
+    expect(error).toMatchObject({
+      status: 503,
+      code: "busy",
+      message: "later",
+      retryAfterMs: 2000,
+    });
   });
 
   it("reads the health of a gateway that is ill", async () => {

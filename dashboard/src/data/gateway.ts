@@ -1,22 +1,38 @@
 /**
  * The default source: snapshots over HTTP, what comes after them over one WebSocket.
  *
- * Each subscription keeps the position it has reached. After a break it goes on from there, so nothing
- * is missing and nothing is shown twice; where the gateway no longer has that position it says
- * `resync`, and whoever subscribed takes a new snapshot.
+ * Each subscription keeps the position it has reached. After a break it goes on from there, so
+ * nothing is missing and nothing is shown twice; where the gateway no longer has that position it
+ * says `resync`, and whoever subscribed takes a new snapshot.
  */
 
 import { Latency } from "./latency";
 import { LiveSocket } from "./live_socket";
 import type { SocketLike, SocketParts } from "./live_socket";
 import type {
-  BeatListener, ConnectionPhase, ConnectionStatus, DataSource, SignalQuery, SubscribeHandlers,
-  SubscribeRequest, Subscription,
+  BeatListener,
+  ConnectionPhase,
+  ConnectionStatus,
+  DataSource,
+  SignalQuery,
+  SubscribeHandlers,
+  SubscribeRequest,
+  Subscription,
 } from "./source";
 import { SourceError } from "./source";
 import type {
-  Clock, Gap, Health, HeartbeatMessage, LiveMessage, Me, Positions, Series, Sessions, Signals,
-  TickerRow, Timeframe,
+  Clock,
+  Gap,
+  Health,
+  HeartbeatMessage,
+  LiveMessage,
+  Me,
+  Positions,
+  Series,
+  Sessions,
+  Signals,
+  TickerRow,
+  Timeframe,
 } from "./types";
 
 const API = "/api/v1";
@@ -105,7 +121,10 @@ export class GatewaySource implements DataSource {
   }
 
   series(
-    ticker: string, date: string, timeframe: Timeframe, signal?: AbortSignal,
+    ticker: string,
+    date: string,
+    timeframe: Timeframe,
+    signal?: AbortSignal,
   ): Promise<Series> {
     return this.get("/series", { ticker, date, timeframe }, signal);
   }
@@ -239,7 +258,10 @@ export class GatewaySource implements DataSource {
   }
 
   private receivedFor(
-    message: Exclude<LiveMessage, { op: "hello" | "subscribed" | "heartbeat" | "quotes" | "status" }>,
+    message: Exclude<
+      LiveMessage,
+      { op: "hello" | "subscribed" | "heartbeat" | "quotes" | "status" }
+    >,
   ): void {
     const entry = message.id === undefined ? undefined : this.entries.get(message.id);
     if (entry === undefined || entry.ended) return; // Closed while it was under way.
@@ -278,8 +300,11 @@ export class GatewaySource implements DataSource {
 
   private status(): ConnectionStatus {
     return {
-      phase: this.phase, rttMs: this.latency.rttMs, lastMessageMs: this.socket.lastMessageMs,
-      offsetMs: this.latency.offsetMs, retryAtMs: this.retryAtMs,
+      phase: this.phase,
+      rttMs: this.latency.rttMs,
+      lastMessageMs: this.socket.lastMessageMs,
+      offsetMs: this.latency.offsetMs,
+      retryAtMs: this.retryAtMs,
     };
   }
 
@@ -293,19 +318,26 @@ export class GatewaySource implements DataSource {
   }
 
   private url(path: string, query: Record<string, string | undefined>): string {
-    const pairs = Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== undefined);
+    const pairs = Object.entries(query).filter(
+      (pair): pair is [string, string] => pair[1] !== undefined,
+    );
     const text = new URLSearchParams(pairs).toString();
     return `${this.base}${API}${path}${text === "" ? "" : `?${text}`}`;
   }
 
   private get<T>(
-    path: string, query: Record<string, string | undefined>, signal?: AbortSignal,
+    path: string,
+    query: Record<string, string | undefined>,
+    signal?: AbortSignal,
   ): Promise<T> {
     return this.call<T>("GET", path, query, undefined, signal);
   }
 
   private async call<T>(
-    method: string, path: string, query: Record<string, string | undefined>, body?: object,
+    method: string,
+    path: string,
+    query: Record<string, string | undefined>,
+    body?: object,
     signal?: AbortSignal,
   ): Promise<T> {
     const response = await this.fetch(method, path, query, body, signal);
@@ -315,7 +347,10 @@ export class GatewaySource implements DataSource {
   }
 
   private async fetch(
-    method: string, path: string, query: Record<string, string | undefined>, body?: object,
+    method: string,
+    path: string,
+    query: Record<string, string | undefined>,
+    body?: object,
     signal?: AbortSignal,
   ): Promise<Response> {
     try {
@@ -352,11 +387,21 @@ async function errorOf(response: Response): Promise<SourceError> {
       error: { code: string; message: string; parameter?: string };
     };
     return new SourceError(
-      response.status, error.code, error.message, error.parameter ?? null, retryMs);
+      response.status,
+      error.code,
+      error.message,
+      error.parameter ?? null,
+      retryMs,
+    );
   } catch {
     // Not the gateway's own words: something between here and there answered.
     return new SourceError(
-      response.status, "http", `The gateway answered ${response.status}.`, null, retryMs);
+      response.status,
+      "http",
+      `The gateway answered ${response.status}.`,
+      null,
+      retryMs,
+    );
   }
 }
 

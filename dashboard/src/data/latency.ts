@@ -16,7 +16,10 @@ interface Sample {
 export class Latency {
   private readonly samples: Sample[] = [];
 
-  /** A question sent at `sentMs` was answered at `receivedMs` (local), the server reading `serverMs`. */
+  /**
+   * A question sent at `sentMs` was answered at `receivedMs` (local), the server reading
+   * `serverMs`.
+   */
   add(sentMs: number, receivedMs: number, serverMs: number): void {
     const rttMs = Math.max(receivedMs - sentMs, 0);
     this.samples.push({ rttMs, offsetMs: serverMs - (sentMs + receivedMs) / 2 });

@@ -31,7 +31,10 @@ export interface SocketParts {
 export interface SocketEvents {
   onOpen(): void;
   onMessage(message: LiveMessage): void;
-  onPhase(phase: "connecting" | "open" | "reconnecting" | "refused" | "closed", retryAtMs: number | null): void;
+  onPhase(
+    phase: "connecting" | "open" | "reconnecting" | "refused" | "closed",
+    retryAtMs: number | null,
+  ): void;
 }
 
 export class LiveSocket {

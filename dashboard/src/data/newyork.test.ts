@@ -1,7 +1,14 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
 
 import {
-  addDays, dateAt, formatDate, formatDateTime, formatSpan, formatTime, midnightMs, offsetMsAt,
+  addDays,
+  dateAt,
+  formatDate,
+  formatDateTime,
+  formatSpan,
+  formatTime,
+  midnightMs,
+  offsetMsAt,
   offsetMsOn,
 } from "./newyork";
 
@@ -18,7 +25,8 @@ describe("the offset", () => {
 
   it("is one for each trading day", () => {
     const hours = ["2026-03-06", "2026-03-09", "2026-10-30", "2026-11-02"].map(
-      (date) => offsetMsOn(date) / HOUR_MS);
+      (date) => offsetMsOn(date) / HOUR_MS,
+    );
     expect(hours).toEqual([-5, -4, -4, -5]);
   });
 });
@@ -43,8 +51,13 @@ describe("formatting", () => {
 
   it("names days and spans", () => {
     expect(formatDate("2026-01-05")).toBe("Mon, Jan 5, 2026");
-    expect([999, 65_000, 3_840_000, 90_000_000, -5].map(formatSpan)).toEqual(
-      ["0 s", "1 min 05 s", "1 h 04 min", "1 d 1 h", "0 s"]);
+    expect([999, 65_000, 3_840_000, 90_000_000, -5].map(formatSpan)).toEqual([
+      "0 s",
+      "1 min 05 s",
+      "1 h 04 min",
+      "1 d 1 h",
+      "0 s",
+    ]);
   });
 });
 
@@ -67,11 +80,14 @@ describe("whatever the viewer's zone", () => {
     vi.unstubAllEnvs();
   });
 
-  it.each(["Asia/Tokyo", "Europe/Berlin", "America/Los_Angeles", "Pacific/Chatham"])("%s", (zone) => {
-    vi.stubEnv("TZ", zone);
-    expect(new Date("2026-01-05T14:30:00Z").getHours() === 9).toBe(false);
-    expect(formatDateTime(at("2026-01-05T14:30:00Z"))).toBe("2026-01-05 09:30:00.000");
-    expect(formatDate("2026-01-05")).toBe("Mon, Jan 5, 2026");
-    expect(addDays("2026-03-08", 1)).toBe("2026-03-09");
-  });
+  it.each(["Asia/Tokyo", "Europe/Berlin", "America/Los_Angeles", "Pacific/Chatham"])(
+    "%s",
+    (zone) => {
+      vi.stubEnv("TZ", zone);
+      expect(new Date("2026-01-05T14:30:00Z").getHours() === 9).toBe(false);
+      expect(formatDateTime(at("2026-01-05T14:30:00Z"))).toBe("2026-01-05 09:30:00.000");
+      expect(formatDate("2026-01-05")).toBe("Mon, Jan 5, 2026");
+      expect(addDays("2026-03-08", 1)).toBe("2026-03-09");
+    },
+  );
 });

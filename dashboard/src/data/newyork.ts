@@ -60,7 +60,8 @@ function two(value: number): string {
 
 /** `HH:MM`, `HH:MM:SS` or `HH:MM:SS.mmm` in New York; pass the day's offset where it is known. */
 export function formatTime(
-  tsMs: number, precision: "minute" | "second" | "milli" = "second",
+  tsMs: number,
+  precision: "minute" | "second" | "milli" = "second",
   offsetMs: number = offsetMsAt(tsMs),
 ): string {
   const local = Math.floor(tsMs) + offsetMs;
@@ -78,7 +79,11 @@ export function formatDateTime(tsMs: number): string {
 }
 
 const dayName = new Intl.DateTimeFormat("en-US", {
-  timeZone: "UTC", weekday: "short", month: "short", day: "numeric", year: "numeric",
+  timeZone: "UTC",
+  weekday: "short",
+  month: "short",
+  day: "numeric",
+  year: "numeric",
 });
 
 /** `Mon, Jan 5, 2026`. */

@@ -9,7 +9,15 @@ function times(store: TickStore | CandleStore): number[] {
 
 function candle(ts_ms: number, close: number, more: Partial<Candle> = {}): Candle {
   return {
-    ts_ms, open: close, high: close, low: close, close, volume: 10, sma9: null, vwap: null, ...more,
+    ts_ms,
+    open: close,
+    high: close,
+    low: close,
+    close,
+    volume: 10,
+    sma9: null,
+    vwap: null,
+    ...more,
   };
 }
 
@@ -56,9 +64,18 @@ describe("TickStore", () => {
     const store = new TickStore();
     store.put(9000, 1, 1, 1);
     store.load({
-      ticker: "QQQ", date: "2026-01-05", timeframe: "tick", epoch_ms: 1, last_seq: 1,
-      complete: false, session: null, ts_ms: [1, 2], price: [10, 11], volume: [5, null],
-      sma9: [null, 1], vwap: [1, 2],
+      ticker: "QQQ",
+      date: "2026-01-05",
+      timeframe: "tick",
+      epoch_ms: 1,
+      last_seq: 1,
+      complete: false,
+      session: null,
+      ts_ms: [1, 2],
+      price: [10, 11],
+      volume: [5, null],
+      sma9: [null, 1],
+      vwap: [1, 2],
     });
     expect(times(store)).toEqual([1, 2]);
     expect(store.volume[1]).toBeNaN();
@@ -84,7 +101,7 @@ describe("CandleStore", () => {
     expect(store.changedFrom).toBe(1);
   });
 
-  it("drops the open candle when its final one comes, and takes no open one for a closed minute", () => {
+  it("drops the open candle when its final one comes, and takes none for a closed minute", () => {
     const store = new CandleStore();
     store.upsert(candle(60_000, 10));
     expect(store.setProvisional(candle(120_000, 10.5))).toBe(true);
@@ -109,9 +126,22 @@ describe("CandleStore", () => {
     const store = new CandleStore();
     for (const ts of [1, 2, 3]) store.upsert(candle(ts * 60_000, ts));
     const series: CandleSeries = {
-      ticker: "QQQ", date: "2026-01-05", timeframe: "1m", epoch_ms: 1, last_seq: 9, complete: false,
-      session: null, ts_ms: [60_000, 180_000], open: [1, 3], high: [1, 3], low: [1, 3], close: [1, 3],
-      volume: [1, null], revision: [1, 1], sma9: [null, null], vwap: [1, 1],
+      ticker: "QQQ",
+      date: "2026-01-05",
+      timeframe: "1m",
+      epoch_ms: 1,
+      last_seq: 9,
+      complete: false,
+      session: null,
+      ts_ms: [60_000, 180_000],
+      open: [1, 3],
+      high: [1, 3],
+      low: [1, 3],
+      close: [1, 3],
+      volume: [1, null],
+      revision: [1, 1],
+      sma9: [null, null],
+      vwap: [1, 1],
       extras: { ema9: [null, 3] },
     };
     store.load(series);

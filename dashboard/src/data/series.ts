@@ -2,8 +2,8 @@
  * A day's numbers in typed arrays, in order of time, each time at most once.
  *
  * The chart draws from these arrays directly. A missing value is NaN. Appending at the end is a few
- * writes; what comes out of order (a correction, a repeated batch) finds its place by binary search.
- * `version` grows with every change, `count` says how much of the arrays is in use.
+ * writes; what comes out of order (a correction, a repeated batch) finds its place by binary
+ * search. `version` grows with every change, `count` says how much of the arrays is in use.
  */
 
 import type { Candle, CandleSeries, Maybe, TickSeries } from "./types";
@@ -103,10 +103,18 @@ export class TickStore extends Columns {
     super(["price", "volume", "sma9", "vwap"], capacity);
   }
 
-  get price(): Float64Array { return this.column("price"); }
-  get volume(): Float64Array { return this.column("volume"); }
-  get sma9(): Float64Array { return this.column("sma9"); }
-  get vwap(): Float64Array { return this.column("vwap"); }
+  get price(): Float64Array {
+    return this.column("price");
+  }
+  get volume(): Float64Array {
+    return this.column("volume");
+  }
+  get sma9(): Float64Array {
+    return this.column("sma9");
+  }
+  get vwap(): Float64Array {
+    return this.column("vwap");
+  }
 
   /** Replaces everything by a snapshot, whose times are in order. */
   load(series: TickSeries): void {
@@ -116,12 +124,20 @@ export class TickStore extends Columns {
   }
 
   append(
-    ts: ArrayLike<number>, price: ArrayLike<Maybe>, sma9: ArrayLike<Maybe>,
-    vwap: ArrayLike<Maybe>, volume?: ArrayLike<Maybe>,
+    ts: ArrayLike<number>,
+    price: ArrayLike<Maybe>,
+    sma9: ArrayLike<Maybe>,
+    vwap: ArrayLike<Maybe>,
+    volume?: ArrayLike<Maybe>,
   ): void {
     for (let i = 0; i < ts.length; i++) {
-      this.put(ts[i] as number, number(price[i]), number(sma9[i]), number(vwap[i]),
-        number(volume?.[i]));
+      this.put(
+        ts[i] as number,
+        number(price[i]),
+        number(sma9[i]),
+        number(vwap[i]),
+        number(volume?.[i]),
+      );
     }
   }
 
@@ -151,14 +167,30 @@ export class CandleStore extends Columns {
     super(CANDLE_COLUMNS, capacity);
   }
 
-  get open(): Float64Array { return this.column("open"); }
-  get high(): Float64Array { return this.column("high"); }
-  get low(): Float64Array { return this.column("low"); }
-  get close(): Float64Array { return this.column("close"); }
-  get volume(): Float64Array { return this.column("volume"); }
-  get sma9(): Float64Array { return this.column("sma9"); }
-  get vwap(): Float64Array { return this.column("vwap"); }
-  get revision(): Float64Array { return this.column("revision"); }
+  get open(): Float64Array {
+    return this.column("open");
+  }
+  get high(): Float64Array {
+    return this.column("high");
+  }
+  get low(): Float64Array {
+    return this.column("low");
+  }
+  get close(): Float64Array {
+    return this.column("close");
+  }
+  get volume(): Float64Array {
+    return this.column("volume");
+  }
+  get sma9(): Float64Array {
+    return this.column("sma9");
+  }
+  get vwap(): Float64Array {
+    return this.column("vwap");
+  }
+  get revision(): Float64Array {
+    return this.column("revision");
+  }
 
   extra(name: string): Float64Array {
     return this.column(`extra:${name}`);
@@ -175,11 +207,15 @@ export class CandleStore extends Columns {
       for (const name of names) extras[name] = series.extras[name]?.[i] ?? null;
       this.upsert({
         ts_ms: series.ts_ms[i] as number,
-        open: series.open[i] as number, high: series.high[i] as number,
-        low: series.low[i] as number, close: series.close[i] as number,
+        open: series.open[i] as number,
+        high: series.high[i] as number,
+        low: series.low[i] as number,
+        close: series.close[i] as number,
         volume: number(series.volume[i]),
-        sma9: series.sma9[i] ?? null, vwap: series.vwap[i] ?? null,
-        extras, revision: series.revision[i] ?? 0,
+        sma9: series.sma9[i] ?? null,
+        vwap: series.vwap[i] ?? null,
+        extras,
+        revision: series.revision[i] ?? 0,
       });
     }
     this.changedFrom = 0;
@@ -200,7 +236,8 @@ export class CandleStore extends Columns {
     this.vwap[index] = number(candle.vwap);
     this.revision[index] = revision;
     this.setExtras(index, candle.extras ?? {});
-    if (this.provisional !== null && this.provisional.ts_ms <= candle.ts_ms) this.provisional = null;
+    if (this.provisional !== null && this.provisional.ts_ms <= candle.ts_ms)
+      this.provisional = null;
     this.changedFrom = Math.min(this.changedFrom, index);
     this.version += 1;
     return true;

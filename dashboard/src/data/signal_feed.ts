@@ -1,4 +1,7 @@
-/** The signals of one day, all tickers: the snapshot, then what comes; the highest revision of each holds. */
+/**
+ * The signals of one day, all tickers: the snapshot, then what comes; the highest revision of each
+ * holds.
+ */
 
 import { backoffMs } from "./backoff";
 import { addDays, midnightMs } from "./newyork";
@@ -27,7 +30,8 @@ export class SignalBook {
 
   list(): readonly Signal[] {
     this.sorted ??= [...this.byId.values()].sort(
-      (a, b) => a.ts_ms - b.ts_ms || (a.id < b.id ? -1 : 1));
+      (a, b) => a.ts_ms - b.ts_ms || (a.id < b.id ? -1 : 1),
+    );
     return this.sorted;
   }
 }
@@ -78,13 +82,16 @@ export class SignalFeed {
     const from = midnightMs(this.date);
     const to = midnightMs(addDays(this.date, 1));
     this.subscription = this.source.subscribe(
-      { channel: "signals", ticker: "*", date: this.date, epoch_ms, from_seq }, {
+      { channel: "signals", ticker: "*", date: this.date, epoch_ms, from_seq },
+      {
         onSignals: (signals) => {
-          const fresh = signals.filter((signal) =>
-            signal.ts_ms >= from && signal.ts_ms < to && this.book.take(signal));
+          const fresh = signals.filter(
+            (signal) => signal.ts_ms >= from && signal.ts_ms < to && this.book.take(signal),
+          );
           if (fresh.length > 0) this.events.onSignals(this.book.list(), fresh);
         },
         onResync: () => void this.load(),
-      });
+      },
+    );
   }
 }

@@ -11,7 +11,9 @@ import { readUrl, writeUrl } from "./url";
 
 describe("backoff", () => {
   it("grows, is jittered by half, and has a limit", () => {
-    expect([0, 1, 2, 3].map((attempt) => backoffMs(attempt, 0.999_999))).toEqual([500, 1000, 2000, 4000]);
+    expect([0, 1, 2, 3].map((attempt) => backoffMs(attempt, 0.999_999))).toEqual([
+      500, 1000, 2000, 4000,
+    ]);
     expect(backoffMs(0, 0)).toBe(250);
     expect(backoffMs(50, 0.999_999)).toBe(BACKOFF_MAX_MS);
     expect(backoffMs(5, 0)).toBe(BACKOFF_MAX_MS / 2);
@@ -68,11 +70,15 @@ describe("the trading day", () => {
 
   it("has phases, short ones on a half day", () => {
     expect(phaseAt(days, at("2025-11-26T14:29:59Z")).phase).toBe("pre");
-    expect(phaseAt(days, at("2025-11-26T14:30:00Z"))).toEqual(
-      { phase: "regular", next: { phase: "post", at_ms: at("2025-11-26T21:00:00Z") } });
+    expect(phaseAt(days, at("2025-11-26T14:30:00Z"))).toEqual({
+      phase: "regular",
+      next: { phase: "post", at_ms: at("2025-11-26T21:00:00Z") },
+    });
     // Thanksgiving; the half day after it opens next.
-    expect(phaseAt(days, at("2025-11-27T16:00:00Z"))).toEqual(
-      { phase: "closed", next: { phase: "pre", at_ms: at("2025-11-28T12:00:00Z") } });
+    expect(phaseAt(days, at("2025-11-27T16:00:00Z"))).toEqual({
+      phase: "closed",
+      next: { phase: "pre", at_ms: at("2025-11-28T12:00:00Z") },
+    });
     expect(phaseAt(days, at("2025-11-28T18:00:00Z")).phase).toBe("post");
     expect(phaseAt(days, at("2025-11-28T22:00:00Z")).phase).toBe("closed");
     expect(phaseAt([], 0)).toEqual({ phase: "closed", next: null });
@@ -89,12 +95,23 @@ describe("the trading day", () => {
 
 describe("the calendar by rule", () => {
   const of = (year: number, kind: string): string[] =>
-    tradingDays(`${year}-01-01`, `${year}-12-31`).filter((day) => day.kind === kind).map((day) => day.date);
+    tradingDays(`${year}-01-01`, `${year}-12-31`)
+      .filter((day) => day.kind === kind)
+      .map((day) => day.date);
 
   it("knows the holidays and half days of a year", () => {
     expect(of(2026, "holiday")).toEqual([
-      "2026-01-01", "2026-01-19", "2026-02-16", "2026-04-03", "2026-05-25", "2026-06-19", "2026-07-03",
-      "2026-09-07", "2026-11-26", "2026-12-25"]);
+      "2026-01-01",
+      "2026-01-19",
+      "2026-02-16",
+      "2026-04-03",
+      "2026-05-25",
+      "2026-06-19",
+      "2026-07-03",
+      "2026-09-07",
+      "2026-11-26",
+      "2026-12-25",
+    ]);
     expect(of(2026, "half")).toEqual(["2026-11-27", "2026-12-24"]);
     expect(of(2025, "half")).toEqual(["2025-07-03", "2025-11-28", "2025-12-24"]);
   });
@@ -107,18 +124,30 @@ describe("the calendar by rule", () => {
 
 describe("the address", () => {
   it("is read and written alike", () => {
-    const search = "?t=BRK.B&d=2026-01-05&tf=5m&style=line&x=ema9%2Crsi14&from=1767623400000&to=1767627000000";
+    const search =
+      "?t=BRK.B&d=2026-01-05&tf=5m&style=line&x=ema9%2Crsi14&from=1767623400000&to=1767627000000";
     const state = readUrl(search);
     expect(state).toEqual({
-      ticker: "BRK.B", date: "2026-01-05", timeframe: "5m", style: "line", extras: ["ema9", "rsi14"],
-      view: { from_ms: 1_767_623_400_000, to_ms: 1_767_627_000_000 }, page: "chart",
+      ticker: "BRK.B",
+      date: "2026-01-05",
+      timeframe: "5m",
+      style: "line",
+      extras: ["ema9", "rsi14"],
+      view: { from_ms: 1_767_623_400_000, to_ms: 1_767_627_000_000 },
+      page: "chart",
     });
     expect(writeUrl(state)).toBe(search);
   });
 
   it("leaves out what makes no sense", () => {
     expect(readUrl("?t=<script>&d=2026-02-30&tf=2m&style=x&x=DROP&from=9&to=3&p=admin")).toEqual({
-      ticker: null, date: null, timeframe: null, style: null, extras: [], view: null, page: "chart",
+      ticker: null,
+      date: null,
+      timeframe: null,
+      style: null,
+      extras: [],
+      view: null,
+      page: "chart",
     });
     expect(writeUrl(readUrl(""))).toBe("");
   });
@@ -126,18 +155,37 @@ describe("the address", () => {
 
 describe("CSV", () => {
   it("quotes what needs it, and lets no spreadsheet run a cell", () => {
-    expect([`a"b`, "a,b", "=1+1", "-5 points", -5, null, Number.NaN, true].map(csvCell)).toEqual(
-      [`"a""b"`, `"a,b"`, "'=1+1", "'-5 points", "-5", "", "", "true"]);
+    expect([`a"b`, "a,b", "=1+1", "-5 points", -5, null, Number.NaN, true].map(csvCell)).toEqual([
+      `"a""b"`,
+      `"a,b"`,
+      "'=1+1",
+      "'-5 points",
+      "-5",
+      "",
+      "",
+      "true",
+    ]);
   });
 
   it("begins with both clocks", () => {
     const text = seriesCsv({
-      ticker: "QQQ", date: "2026-01-05", timeframe: "tick", epoch_ms: 0, last_seq: 0, complete: true,
-      session: null, ts_ms: [Date.parse("2026-01-05T14:30:00.5Z")], price: [500.25], volume: [null],
-      sma9: [null], vwap: [500.1],
+      ticker: "QQQ",
+      date: "2026-01-05",
+      timeframe: "tick",
+      epoch_ms: 0,
+      last_seq: 0,
+      complete: true,
+      session: null,
+      ts_ms: [Date.parse("2026-01-05T14:30:00.5Z")],
+      price: [500.25],
+      volume: [null],
+      sma9: [null],
+      vwap: [500.1],
     });
-    expect(text).toBe("timestamp,new_york,price,volume,sma9,vwap\r\n"
-      + "2026-01-05T14:30:00.500Z,2026-01-05 09:30:00.500,500.25,,,500.1\r\n");
+    expect(text).toBe(
+      "timestamp,new_york,price,volume,sma9,vwap\r\n" +
+        "2026-01-05T14:30:00.500Z,2026-01-05 09:30:00.500,500.25,,,500.1\r\n",
+    );
     expect(signalsCsv([]).startsWith("timestamp,new_york,id,ticker,")).toBe(true);
   });
 });

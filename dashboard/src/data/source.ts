@@ -5,8 +5,22 @@
  */
 
 import type {
-  Candle, Clock, Config, Gap, Health, HeartbeatMessage, Me, Positions, Quote, Series, Sessions,
-  Signal, Signals, TickerRow, TicksMessage, Timeframe,
+  Candle,
+  Clock,
+  Config,
+  Gap,
+  Health,
+  HeartbeatMessage,
+  Me,
+  Positions,
+  Quote,
+  Series,
+  Sessions,
+  Signal,
+  Signals,
+  TickerRow,
+  TicksMessage,
+  Timeframe,
 } from "./types";
 
 /** Why a request was not answered; `message` can be shown as it is. */
@@ -17,8 +31,11 @@ export class SourceError extends Error {
   readonly retryAfterMs: number | null;
 
   constructor(
-    status: number, code: string, message: string,
-    parameter: string | null = null, retryAfterMs: number | null = null,
+    status: number,
+    code: string,
+    message: string,
+    parameter: string | null = null,
+    retryAfterMs: number | null = null,
   ) {
     super(message);
     this.name = "SourceError";
@@ -31,10 +48,22 @@ export class SourceError extends Error {
 
 /** What one live subscription asks for; positions come from the snapshot before it. */
 export type SubscribeRequest =
-  | { channel: "ticks"; ticker: string; date: string; epoch_ms: number; from_seq: number; last_ts_ms?: number }
   | {
-      channel: "candles"; ticker: string; date: string; timeframe: Timeframe;
-      epoch_ms: number; from_seq: number; last_ts_ms?: number;
+      channel: "ticks";
+      ticker: string;
+      date: string;
+      epoch_ms: number;
+      from_seq: number;
+      last_ts_ms?: number;
+    }
+  | {
+      channel: "candles";
+      ticker: string;
+      date: string;
+      timeframe: Timeframe;
+      epoch_ms: number;
+      from_seq: number;
+      last_ts_ms?: number;
     }
   | { channel: "signals"; ticker: "*"; date: string; epoch_ms: number; from_seq: Positions }
   | { channel: "quotes" }
@@ -51,7 +80,9 @@ export interface SubscribeHandlers {
   onSignals?(signals: Signal[]): void;
   onQuotes?(quotes: Record<string, Quote>): void;
   onServices?(services: Record<string, unknown>): void;
-  /** The position is lost: fetch the snapshot again, then subscribe anew. Nothing comes until then. */
+  /**
+   * The position is lost: fetch the snapshot again, then subscribe anew. Nothing comes until then.
+   */
   onResync?(reason: string): void;
   onError?(message: string): void;
 }
@@ -61,7 +92,7 @@ export interface Subscription {
 }
 
 export type ConnectionPhase =
-  | "connecting" | "open" | "reconnecting" | "polling" | "refused" | "closed";
+  "connecting" | "open" | "reconnecting" | "polling" | "refused" | "closed";
 
 export interface ConnectionStatus {
   phase: ConnectionPhase;
@@ -83,7 +114,8 @@ export interface SignalQuery {
 
 /** The broker's time as last heard: at local time `atMs` it was `brokerMs`, running at `speed`. */
 export type BeatListener = (
-  beat: Pick<HeartbeatMessage, "wall_ms" | "broker_ms" | "speed">, atMs: number,
+  beat: Pick<HeartbeatMessage, "wall_ms" | "broker_ms" | "speed">,
+  atMs: number,
 ) => void;
 
 export interface DataSource {
@@ -93,9 +125,7 @@ export interface DataSource {
   logout(): Promise<void>;
   tickers(signal?: AbortSignal): Promise<TickerRow[]>;
   sessions(from?: string, to?: string, signal?: AbortSignal): Promise<Sessions>;
-  series(
-    ticker: string, date: string, timeframe: Timeframe, signal?: AbortSignal,
-  ): Promise<Series>;
+  series(ticker: string, date: string, timeframe: Timeframe, signal?: AbortSignal): Promise<Series>;
   signals(query: SignalQuery, signal?: AbortSignal): Promise<Signals>;
   gaps(date: string, ticker?: string, signal?: AbortSignal): Promise<Gap[]>;
   clock(signal?: AbortSignal): Promise<Clock>;

@@ -1,9 +1,9 @@
 /**
  * The page without any server of ours: it reads Supabase's tables with the anon key, and polls.
  *
- * supabase-js is loaded only when this source is opened. Tables are read in pages of 1,000 rows, the
- * most that the service hands out at once, each page beginning after the last key of the one before.
- * In market hours what is new is asked for every 60 s.
+ * supabase-js is loaded only when this source is opened. Tables are read in pages of 1,000 rows,
+ * the most that the service hands out at once, each page beginning after the last key of the one
+ * before. In market hours what is new is asked for every 60 s.
  */
 
 import type { SupabaseClient } from "@supabase/supabase-js";
@@ -11,17 +11,33 @@ import type { SupabaseClient } from "@supabase/supabase-js";
 import { phaseAt } from "./clock";
 import { tradingDays } from "./calendar";
 import { addDays, dateAt, midnightMs } from "./newyork";
-import type {
-  BeatListener, ConnectionStatus, DataSource, SignalQuery, SubscribeHandlers, SubscribeRequest,
-  Subscription,
-} from "./source";
 import { SourceError } from "./source";
+import type { BeatListener, ConnectionStatus, DataSource, SignalQuery } from "./source";
+import type { SubscribeHandlers, SubscribeRequest, Subscription } from "./source";
 import {
-  candleOf, candleSeries, gapOf, numberOf, signalOf, tickSeries, timeOf,
+  candleOf,
+  candleSeries,
+  gapOf,
+  numberOf,
+  signalOf,
+  tickSeries,
+  timeOf,
+  emptyTicker,
+  tickerRow,
 } from "./supabase_rows";
+import { dayBounds, equal, iso, previousSession, sessionOf } from "./supabase_days";
 import type { CandleRow, GapRow, IndicatorRow, SignalRow, TickRow } from "./supabase_rows";
 import type {
-  Candle, Clock, Gap, Health, Maybe, Me, Series, Session, Sessions, Signals, TickerRow, Timeframe,
+  Candle,
+  Clock,
+  Gap,
+  Health,
+  Me,
+  Series,
+  Sessions,
+  Signals,
+  TickerRow,
+  Timeframe,
 } from "./types";
 
 export const PAGE_ROWS = 1000;
@@ -48,10 +64,6 @@ interface Poll {
   afterMs: number;
 }
 
-function iso(ms: number): string {
-  return new Date(ms).toISOString();
-}
-
 export class SupabaseSource implements DataSource {
   readonly kind = "supabase";
   private readonly client: SupabaseClient;
@@ -61,7 +73,11 @@ export class SupabaseSource implements DataSource {
   private readonly beats = new Set<BeatListener>();
   private timer: ReturnType<typeof setInterval> | null = null;
   private status: ConnectionStatus = {
-    phase: "connecting", rttMs: null, lastMessageMs: null, offsetMs: 0, retryAtMs: null,
+    phase: "connecting",
+    rttMs: null,
+    lastMessageMs: null,
+    offsetMs: 0,
+    retryAtMs: null,
   };
   private polling = false;
 
@@ -73,15 +89,21 @@ export class SupabaseSource implements DataSource {
   static async open(url: string, anonKey: string): Promise<SupabaseSource> {
     const { createClient } = await import("@supabase/supabase-js");
     // Nobody logs in here, so nothing is to be kept in the browser's storage.
-    return new SupabaseSource(createClient(url, anonKey, {
-      auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
-    }));
+    return new SupabaseSource(
+      createClient(url, anonKey, {
+        auth: { persistSession: false, autoRefreshToken: false, detectSessionInUrl: false },
+      }),
+    );
   }
 
   me(): Promise<Me> {
     return Promise.resolve({
-      auth: "none", authenticated: true, public_market: true, source: "supabase",
-      simulated: false, version: "",
+      auth: "none",
+      authenticated: true,
+      public_market: true,
+      source: "supabase",
+      simulated: false,
+      version: "",
     });
   }
 
@@ -97,8 +119,16 @@ export class SupabaseSource implements DataSource {
   async tickers(signal?: AbortSignal): Promise<TickerRow[]> {
     const names: string[] = [];
     while (names.length < TICKERS_MAX) {
-      const rows = await this.ask<{ ticker: string }>((client) => client.from("candles")
-        .select("ticker").gt("ticker", names[names.length - 1] ?? "").order("ticker").limit(1), signal);
+      const rows = await this.ask<{ ticker: string }>(
+        (client) =>
+          client
+            .from("candles")
+            .select("ticker")
+            .gt("ticker", names[names.length - 1] ?? "")
+            .order("ticker")
+            .limit(1),
+        signal,
+      );
       const next = rows[0]?.ticker;
       if (next === undefined) break;
       names.push(next);
@@ -115,7 +145,10 @@ export class SupabaseSource implements DataSource {
   }
 
   async series(
-    ticker: string, date: string, timeframe: Timeframe, signal?: AbortSignal,
+    ticker: string,
+    date: string,
+    timeframe: Timeframe,
+    signal?: AbortSignal,
   ): Promise<Series> {
     const session = sessionOf(date);
     const complete = date < dateAt(this.now());
@@ -129,19 +162,34 @@ export class SupabaseSource implements DataSource {
   }
 
   async signals(query: SignalQuery, signal?: AbortSignal): Promise<Signals> {
-    const rows = await this.pages<SignalRow>({
-      table: "signals", along: "timestamp", ...dayBounds(query.date),
-      columns: "id,revision,state,late,ticker,timeframe,timestamp,kind,direction,price,sma9,vwap",
-      equal: equal({ ticker: query.ticker, timeframe: query.timeframe }),
-    }, (row) => row.timestamp, (row) => row.id, signal);
+    const rows = await this.pages<SignalRow>(
+      {
+        table: "signals",
+        along: "timestamp",
+        ...dayBounds(query.date),
+        columns: "id,revision,state,late,ticker,timeframe,timestamp,kind,direction,price,sma9,vwap",
+        equal: equal({ ticker: query.ticker, timeframe: query.timeframe }),
+      },
+      (row) => row.timestamp,
+      (row) => row.id,
+      signal,
+    );
     return { epoch_ms: 0, last_seq: {}, signals: rows.map(signalOf) };
   }
 
   async gaps(date: string, ticker?: string, signal?: AbortSignal): Promise<Gap[]> {
-    const rows = await this.pages<GapRow>({
-      table: "gaps", along: "started_at", ...dayBounds(date),
-      columns: "id,ticker,series,started_at,ended_at,cause,state", equal: equal({ ticker }),
-    }, (row) => row.started_at, (row) => row.id, signal);
+    const rows = await this.pages<GapRow>(
+      {
+        table: "gaps",
+        along: "started_at",
+        ...dayBounds(date),
+        columns: "id,ticker,series,started_at,ended_at,cause,state",
+        equal: equal({ ticker }),
+      },
+      (row) => row.started_at,
+      (row) => row.id,
+      signal,
+    );
     return rows.map(gapOf);
   }
 
@@ -150,7 +198,14 @@ export class SupabaseSource implements DataSource {
     const date = dateAt(wall_ms);
     const { phase, next } = phaseAt(tradingDays(date, addDays(date, 7)), wall_ms);
     return Promise.resolve({
-      broker_ms: wall_ms, wall_ms, speed: 1, source: "supabase", simulated: false, date, phase, next,
+      broker_ms: wall_ms,
+      wall_ms,
+      speed: 1,
+      source: "supabase",
+      simulated: false,
+      date,
+      phase,
+      next,
     });
   }
 
@@ -158,14 +213,31 @@ export class SupabaseSource implements DataSource {
   async health(signal?: AbortSignal): Promise<Health> {
     const startedMs = this.now();
     try {
-      const rows = await this.ask<{ timestamp: string }>((client) => client.from("candles")
-        .select("timestamp").order("timestamp", { ascending: false }).limit(1), signal);
+      const rows = await this.ask<{ timestamp: string }>(
+        (client) =>
+          client
+            .from("candles")
+            .select("timestamp")
+            .order("timestamp", { ascending: false })
+            .limit(1),
+        signal,
+      );
       const newest = rows[0] === undefined ? "no candles" : `newest candle ${rows[0].timestamp}`;
       const detail = `${this.now() - startedMs} ms, ${newest}`;
-      return { status: "ok", checks: [{ name: "supabase", ok: true, detail }], services: [], lanes: [] };
+      return {
+        status: "ok",
+        checks: [{ name: "supabase", ok: true, detail }],
+        services: [],
+        lanes: [],
+      };
     } catch (error) {
       const detail = error instanceof Error ? error.message : "not reached";
-      return { status: "down", checks: [{ name: "supabase", ok: false, detail }], services: [], lanes: [] };
+      return {
+        status: "down",
+        checks: [{ name: "supabase", ok: false, detail }],
+        services: [],
+        lanes: [],
+      };
     }
   }
 
@@ -221,7 +293,9 @@ export class SupabaseSource implements DataSource {
       for (const poll of this.polls) await this.poll(poll);
       const nowMs = this.now();
       this.setStatus({
-        phase: "polling", lastMessageMs: nowMs, retryAtMs: null,
+        phase: "polling",
+        lastMessageMs: nowMs,
+        retryAtMs: null,
         rttMs: this.polls.size > 0 ? (nowMs - startedMs) / this.polls.size : null,
       });
       for (const beat of this.beats) beat({ wall_ms: nowMs, broker_ms: nowMs, speed: 1 }, nowMs);
@@ -255,29 +329,56 @@ export class SupabaseSource implements DataSource {
       if (signals.length > 0) handlers.onSignals?.(signals);
     } else if (request.channel === "quotes") {
       const rows = await this.tickers();
-      handlers.onQuotes?.(Object.fromEntries(rows.map((row) =>
-        [row.ticker, { last: row.last, ts_ms: row.ts_ms, bid: null, ask: null }])));
+      handlers.onQuotes?.(
+        Object.fromEntries(
+          rows.map((row) => [
+            row.ticker,
+            { last: row.last, ts_ms: row.ts_ms, bid: null, ask: null },
+          ]),
+        ),
+      );
     }
   }
 
   private candles(
-    ticker: string, timeframe: string, bounds: { from: string; to: string }, signal?: AbortSignal,
+    ticker: string,
+    timeframe: string,
+    bounds: { from: string; to: string },
+    signal?: AbortSignal,
   ): Promise<CandleRow[]> {
-    return this.pages<CandleRow>({
-      table: "candles", along: "timestamp", ...bounds, equal: { ticker, timeframe },
-      columns: "timestamp,open,high,low,close,volume,sma9,vwap,extras,revision",
-    }, (row) => row.timestamp, null, signal);
+    return this.pages<CandleRow>(
+      {
+        table: "candles",
+        along: "timestamp",
+        ...bounds,
+        equal: { ticker, timeframe },
+        columns: "timestamp,open,high,low,close,volume,sma9,vwap,extras,revision",
+      },
+      (row) => row.timestamp,
+      null,
+      signal,
+    );
   }
 
   private tickPages(
-    ticker: string, bounds: { from: string; to: string }, signal?: AbortSignal,
+    ticker: string,
+    bounds: { from: string; to: string },
+    signal?: AbortSignal,
   ): [Promise<TickRow[]>, Promise<IndicatorRow[]>] {
     const common = { along: "timestamp", ...bounds, equal: { ticker } };
     return [
-      this.pages<TickRow>({ table: "equity_data", columns: "timestamp,price,volume", ...common },
-        (row) => row.timestamp, null, signal),
-      this.pages<IndicatorRow>({ table: "indicators", columns: "timestamp,sma9,vwap", ...common },
-        (row) => row.timestamp, null, signal),
+      this.pages<TickRow>(
+        { table: "equity_data", columns: "timestamp,price,volume", ...common },
+        (row) => row.timestamp,
+        null,
+        signal,
+      ),
+      this.pages<IndicatorRow>(
+        { table: "indicators", columns: "timestamp,sma9,vwap", ...common },
+        (row) => row.timestamp,
+        null,
+        signal,
+      ),
     ];
   }
 
@@ -286,7 +387,9 @@ export class SupabaseSource implements DataSource {
    * begins with the last key again and what is known already is left out.
    */
   private async pages<Row>(
-    filter: Filter, key: (row: Row) => string, id: ((row: Row) => string) | null,
+    filter: Filter,
+    key: (row: Row) => string,
+    id: ((row: Row) => string) | null,
     signal?: AbortSignal,
   ): Promise<Row[]> {
     const all: Row[] = [];
@@ -296,8 +399,10 @@ export class SupabaseSource implements DataSource {
       const rows: Row[] = await this.ask<Row>((client) => {
         let query = client.from(filter.table).select(filter.columns);
         for (const [name, value] of Object.entries(filter.equal)) query = query.eq(name, value);
-        query = after === null || id !== null
-          ? query.gte(filter.along, after ?? filter.from) : query.gt(filter.along, after);
+        query =
+          after === null || id !== null
+            ? query.gte(filter.along, after ?? filter.from)
+            : query.gt(filter.along, after);
         query = query.lt(filter.along, filter.to).order(filter.along);
         return (id === null ? query : query.order("id")).limit(PAGE_ROWS);
       }, signal);
@@ -314,9 +419,18 @@ export class SupabaseSource implements DataSource {
 
   private async ticker(name: string, signal?: AbortSignal): Promise<TickerRow> {
     const recent = (before: string, count: number): Promise<CandleRow[]> =>
-      this.ask<CandleRow>((client) => client.from("candles").select("timestamp,close")
-        .eq("ticker", name).eq("timeframe", "1m").lt("timestamp", before)
-        .order("timestamp", { ascending: false }).limit(count), signal);
+      this.ask<CandleRow>(
+        (client) =>
+          client
+            .from("candles")
+            .select("timestamp,close")
+            .eq("ticker", name)
+            .eq("timeframe", "1m")
+            .lt("timestamp", before)
+            .order("timestamp", { ascending: false })
+            .limit(count),
+        signal,
+      );
     const newest = await recent(iso(this.now()), SPARKLINE);
     const last = newest[0];
     if (last === undefined) return emptyTicker(name);
@@ -328,23 +442,38 @@ export class SupabaseSource implements DataSource {
 
   /** Days with data, told from the hour candles of the first ticker: a page holds eleven weeks. */
   private async recordedDays(from: string, signal?: AbortSignal): Promise<Set<string>> {
-    const first = await this.ask<{ ticker: string }>((client) =>
-      client.from("candles").select("ticker").order("ticker").limit(1), signal);
+    const first = await this.ask<{ ticker: string }>(
+      (client) => client.from("candles").select("ticker").order("ticker").limit(1),
+      signal,
+    );
     const ticker = first[0]?.ticker;
     if (ticker === undefined) return new Set();
-    const rows = await this.pages<{ timestamp: string }>({
-      table: "candles", columns: "timestamp", equal: { ticker, timeframe: "1h" },
-      along: "timestamp", from: iso(midnightMs(from)), to: iso(this.now()),
-    }, (row) => row.timestamp, null, signal);
+    const rows = await this.pages<{ timestamp: string }>(
+      {
+        table: "candles",
+        columns: "timestamp",
+        equal: { ticker, timeframe: "1h" },
+        along: "timestamp",
+        from: iso(midnightMs(from)),
+        to: iso(this.now()),
+      },
+      (row) => row.timestamp,
+      null,
+      signal,
+    );
     return new Set(rows.map((row) => dateAt(timeOf(row.timestamp))));
   }
 
   private async ask<Row>(
-    build: (client: SupabaseClient) => { abortSignal(signal: AbortSignal): PromiseLike<Answer> } & PromiseLike<Answer>,
+    build: (
+      client: SupabaseClient,
+    ) => { abortSignal(signal: AbortSignal): PromiseLike<Answer> } & PromiseLike<Answer>,
     signal?: AbortSignal,
   ): Promise<Row[]> {
     const query = build(this.client);
-    const { data, error, status } = await (signal === undefined ? query : query.abortSignal(signal));
+    const { data, error, status } = await (signal === undefined
+      ? query
+      : query.abortSignal(signal));
     if (error !== null) {
       throw new SourceError(status ?? 0, error.code ?? "supabase", `Supabase: ${error.message}`);
     }
@@ -361,45 +490,4 @@ interface Answer {
   data: unknown;
   error: { message: string; code?: string } | null;
   status?: number;
-}
-
-function dayBounds(date: string, afterMs?: number): { from: string; to: string } {
-  const from = afterMs === undefined ? midnightMs(date) : afterMs + 1;
-  return { from: iso(from), to: iso(midnightMs(addDays(date, 1))) };
-}
-
-function sessionOf(date: string): Session | null {
-  const day = tradingDays(date, date)[0];
-  return day === undefined || day.kind === "holiday" ? null : day as Session;
-}
-
-function previousSession(date: string): Session | null {
-  const days = tradingDays(addDays(date, -10), addDays(date, -1));
-  return (days.reverse().find((day) => day.kind !== "holiday") ?? null) as Session | null;
-}
-
-function equal(wanted: Record<string, string | undefined>): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(wanted).filter((pair): pair is [string, string] => pair[1] !== undefined));
-}
-
-function emptyTicker(ticker: string): TickerRow {
-  return {
-    ticker, last: null, ts_ms: null, change: null, change_percent: null, previous_close: null,
-    date: null, sparkline: [],
-  };
-}
-
-/** `newest` holds the latest candles, the newest first. */
-function tickerRow(
-  ticker: string, date: string, newest: readonly CandleRow[], previousClose: Maybe,
-): TickerRow {
-  const closes = newest.map((row) => numberOf(row.close) ?? Number.NaN).reverse();
-  const last = closes[closes.length - 1] as number;
-  const change = previousClose === null ? null : last - previousClose;
-  return {
-    ticker, last, date, previous_close: previousClose, change, sparkline: closes,
-    ts_ms: timeOf((newest[0] as CandleRow).timestamp),
-    change_percent: change === null || !previousClose ? null : (100 * change) / previousClose,
-  };
 }

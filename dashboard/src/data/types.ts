@@ -1,8 +1,9 @@
 /**
  * What the page reads, as it travels: the gateway's JSON and its live messages.
  *
- * Times are epoch milliseconds (UTC) and end in `_ms`; dates are New York trading days, `YYYY-MM-DD`.
- * Names keep the wire's spelling, so that what is seen on the wire can be searched for here.
+ * Times are epoch milliseconds (UTC) and end in `_ms`; dates are New York trading days,
+ * `YYYY-MM-DD`. Names keep the wire's spelling, so that what is seen on the wire can be searched
+ * for here.
  */
 
 export const TIMEFRAMES = ["tick", "1m", "5m", "15m", "1h"] as const;

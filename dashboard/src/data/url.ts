@@ -35,7 +35,10 @@ export function readUrl(search: string): UrlState {
     date: isDate(date) ? date : null,
     timeframe: timeframe ?? null,
     style: style === "line" || style === "candles" ? style : null,
-    extras: (query.get("x") ?? "").split(",").filter((name) => EXTRA.test(name)).slice(0, EXTRAS_MAX),
+    extras: (query.get("x") ?? "")
+      .split(",")
+      .filter((name) => EXTRA.test(name))
+      .slice(0, EXTRAS_MAX),
     view: readView(query),
     page: query.get("p") === "status" ? "status" : "chart",
   };
@@ -49,7 +52,8 @@ function isDate(text: string): boolean {
 
 function readView(query: URLSearchParams): UrlState["view"] {
   const [from_ms, to_ms] = [query.get("from"), query.get("to")].map((text) =>
-    text !== null && /^\d{1,14}$/.test(text) ? Number(text) : Number.NaN) as [number, number];
+    text !== null && /^\d{1,14}$/.test(text) ? Number(text) : Number.NaN,
+  ) as [number, number];
   return to_ms > from_ms ? { from_ms, to_ms } : null;
 }
 
