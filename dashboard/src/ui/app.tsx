@@ -12,15 +12,15 @@ import { Footer } from "./footer";
 import { useShortcuts } from "./shortcuts";
 import { SidePanel } from "./side_panel";
 import { useStore } from "./store";
+import { TickerSearch } from "./ticker_search";
 import { Toasts } from "./toasts";
 import { TopBar } from "./top_bar";
 import { Watchlist } from "./watchlist";
 
-// What is not seen at first is not loaded at first.
+// What is not seen at first is not loaded at first; but who searches types at once.
 const Help = lazy(() => import("./help"));
 const LoginPage = lazy(() => import("./login_page"));
 const StatusPage = lazy(() => import("./status_page"));
-const TickerSearch = lazy(() => import("./ticker_search"));
 
 type Range = { from_ms: number; to_ms: number };
 
@@ -117,10 +117,8 @@ function Desktop() {
       )}
       <Footer />
       <Toasts />
-      <Suspense>
-        {open === "search" && <TickerSearch onClose={close} />}
-        {open === "help" && <Help onClose={close} />}
-      </Suspense>
+      {open === "search" && <TickerSearch onClose={close} />}
+      <Suspense>{open === "help" && <Help onClose={close} />}</Suspense>
     </div>
   );
 }

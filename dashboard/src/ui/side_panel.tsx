@@ -54,7 +54,7 @@ export function SidePanel() {
             aria-selected={each === tab}
             aria-controls={`${id}-panel`}
             tabIndex={each === tab ? 0 : -1}
-            className="-mb-px flex items-center gap-1.5 border-b-2 border-transparent text-xs font-medium text-ink-3 hover:text-ink aria-selected:border-accent aria-selected:text-ink"
+            className="-mb-px flex items-center gap-1.5 rounded-t-sm border-b-2 px-0.5 outline-offset-[-2px] border-transparent text-xs font-medium text-ink-3 hover:text-ink aria-selected:border-accent aria-selected:text-ink"
             onClick={() => setTab(each)}
           >
             {NAMES[each]}

@@ -9,7 +9,7 @@ import { priceText, signedText, toneOf } from "./format";
 import { found } from "./search";
 import { useStore } from "./store";
 
-export default function TickerSearch({ onClose }: { onClose: () => void }) {
+export function TickerSearch({ onClose }: { onClose: () => void }) {
   const desk = useDesk();
   const all = useStore(desk.board.tickers);
   const [text, setText] = useState("");
