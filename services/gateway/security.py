@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
@@ -40,7 +39,7 @@ _SESSIONS_MAX = 1000
 _LIVE_TOKENS_MAX = 1000
 _BODY_TIMEOUT_S = 10.0
 _COOKIE, _LOCAL_COOKIE = "__Host-kite", "kite"
-_GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013
+_TRY_AGAIN_LATER = 1013
 _MARK = "kite.visitor"
 
 _MARKET = frozenset(
@@ -94,7 +93,6 @@ class Gate:
         )  # fmt: skip
         self._rates = RateLimit(settings.gateway_requests_per_minute_max)
         self._live: Counter[str] = Counter()
-        self._sockets: dict[int, Any] = {}
         self.sessions = Keys(life_ms=SESSION_LIFE_MS, keys_max=_SESSIONS_MAX)
         self.live_tokens = Keys(life_ms=LIVE_TOKEN_LIFE_MS, keys_max=_LIVE_TOKENS_MAX)
         self.logins = Throttle()
@@ -251,11 +249,9 @@ class Gate:
             return
         address = visitor_of(scope).address
         self._live[address] += 1
-        self._sockets[id(scope)] = send
         try:
             await self._app(scope, receive, send)
         finally:
-            del self._sockets[id(scope)]
             self._live[address] -= 1
             if not self._live[address]:
                 del self._live[address]
@@ -263,21 +259,14 @@ class Gate:
     @property
     def live_connections(self) -> int:
         """How many live connections there are."""
-        return len(self._sockets)
+        return self._live.total()
 
     def _full(self, address: str) -> Refusal | None:
         if self._live[address] >= self._settings.gateway_connections_per_address_max:
             return _too_many("live connections of one address", 30)
-        if len(self._sockets) >= self._settings.gateway_connections_max:
+        if self._live.total() >= self._settings.gateway_connections_max:
             return Refusal(503, "busy", "all live connections are taken", None, 30)
         return None
-
-    async def close_live(self) -> None:
-        """Tell every live connection that the gateway goes away."""
-        for send in list(self._sockets.values()):
-            # It may be closing by itself, or never have been accepted.
-            with suppress(Exception):
-                await send({"type": "websocket.close", "code": _GOING_AWAY, "reason": "stopping"})
 
 
 # -- headers and refusals -------------------------------------------------------------------------
