@@ -30,12 +30,23 @@ from services.gateway.answers import Refusal
 from services.gateway.feed import Feed
 from services.gateway.hub import Hub, Limits
 from services.gateway.live import CuttingProtocol, LiveMetrics, endpoint
-from tests.live_frames import frame
+from tests.live_frames import OPEN_MS, frame
 from tests.waiting import eventually_async
 
-__all__ = ["DEADLINE_S", "Publisher", "Stage", "Watcher", "staged"]
+__all__ = ["DEADLINE_S", "Publisher", "Stage", "Watcher", "seconds", "staged", "sub"]
 
 DEADLINE_S = 20.0
+
+
+def sub(channel: str, epoch_ms: int, from_seq: Any = 0, **more: Any) -> dict[str, Any]:
+    """Return the fields of a subscription to QQQ."""
+    wanted = {"id": 1, "channel": channel, "ticker": "QQQ", "epoch_ms": epoch_ms}
+    return {**wanted, "from_seq": from_seq, **more}
+
+
+def seconds(messages: list[dict[str, Any]]) -> list[int]:
+    """Return the numbers of all ticks in messages."""
+    return [(ts_ms - OPEN_MS) // 1000 for message in messages for ts_ms in message["ts_ms"]]
 
 
 class Server(uvicorn.Server):

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
 
 from cli.servers.nats import NatsServer
 from libs.common import subjects
@@ -19,26 +15,21 @@ from libs.common.bus import nats, topology
 from libs.common.codec import encode_json
 from libs.common.events import TickIndicator
 from services.gateway import live
-from services.gateway.answers import Refusal
-from services.gateway.hub import POINTS_MAX, Limits
-from tests.integration.gateway.live_stage import DEADLINE_S, Publisher, Stage, Watcher, staged
-from tests.live_frames import OPEN_MS, candle, correction, signal, tick
+from tests.integration.gateway.live_stage import (
+    DEADLINE_S,
+    Publisher,
+    Stage,
+    Watcher,
+    seconds,
+    staged,
+    sub,
+)
+from tests.live_frames import candle, correction, signal, tick
 from tests.servers import Running, temporary_home
 from tests.waiting import eventually_async
 
 FRAMES = 300
 CLIENTS = 6
-
-
-def sub(channel: str, epoch_ms: int, from_seq: Any = 0, **more: Any) -> dict[str, Any]:
-    """Return the fields of a subscription to QQQ."""
-    wanted = {"id": 1, "channel": channel, "ticker": "QQQ", "epoch_ms": epoch_ms}
-    return {**wanted, "from_seq": from_seq, **more}
-
-
-def seconds(messages: list[dict[str, Any]]) -> list[int]:
-    """Return the numbers of all ticks in messages."""
-    return [(ts_ms - OPEN_MS) // 1000 for message in messages for ts_ms in message["ts_ms"]]
 
 
 async def visit_again_and_again(stage: Stage, chance: random.Random, until: int) -> list[int]:
@@ -335,7 +326,7 @@ def test_hello_heartbeats_and_the_round_trip(
                 return watcher.all("heartbeat")[-1]["rtt_ms"] is not None
 
             await eventually_async(measured, DEADLINE_S, "a round trip")
-            assert 0 <= watcher.all("heartbeat")[-1]["rtt_ms"] <= 100
+            assert 0 <= watcher.all("heartbeat")[-1]["rtt_ms"] < 5_000
 
     asyncio.run(main())
 
@@ -417,163 +408,6 @@ def test_after_unsub_nothing_comes(fresh_nats: NatsServer) -> None:
             assert len(watcher.all("ticks")) == 1
 
     asyncio.run(main())
-
-
-# -- who gets in, and who has to go ---------------------------------------------------------------
-
-
-def test_who_is_not_admitted_gets_an_answer(fresh_nats: NatsServer) -> None:
-    """An HTTP status and the JSON of every other error."""
-
-    async def main() -> None:
-        async with staged(fresh_nats) as stage:
-            stage.door.refusal = Refusal(403, "wrong_origin", "this page may not connect")
-            with pytest.raises(InvalidStatus) as refused:
-                await connect(stage.url)
-            response = refused.value.response
-            assert response.status_code == 403
-            assert json.loads(response.body or b"")["error"]["code"] == "wrong_origin"
-            assert stage.hub.clients == 0
-
-    asyncio.run(main())
-
-
-def test_connections_are_limited(fresh_nats: NatsServer) -> None:
-    """One too many is told to come again later; who leaves makes room."""
-
-    async def main() -> None:
-        async with staged(fresh_nats, limits=Limits(connections_per_address_max=2)) as stage:
-            async with stage.watching(), stage.watching():
-                with pytest.raises(InvalidStatus) as refused:
-                    await connect(stage.url)
-                response = refused.value.response
-                assert response.status_code == 503
-                assert response.headers["Retry-After"] == "5"
-                assert "2 live connections" in json.loads(response.body or b"")["error"]["message"]
-            await eventually_async(lambda: not stage.hub.clients, DEADLINE_S, "room")
-            async with stage.watching() as watcher:
-                await watcher.hears("hello")
-
-    asyncio.run(main())
-
-
-def test_who_talks_too_much_has_to_go(
-    fresh_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the code that says so, and a count."""
-    monkeypatch.setattr(live, "REQUESTS_MAX", 10)
-
-    async def main() -> None:
-        async with staged(fresh_nats) as stage, stage.watching() as watcher:
-            for number in range(11):
-                await watcher.say("pong", n=number)
-            assert await watcher.ends() == 1008
-            assert stage.count("dropped_clients_total", reason="talkative") == 1
-
-    asyncio.run(main())
-
-
-def test_who_misses_signals_is_cut_off(fresh_nats: NatsServer) -> None:
-    """A slow client must notice that it lacks some: 1013, come again."""
-
-    async def main() -> None:
-        limits = Limits(ring_events_max=5)
-        async with staged(fresh_nats, limits=limits) as stage, stage.watching() as watcher:
-            publisher = await stage.publisher(subjects.SIGNALS)
-            epoch_ms = await stage.epoch_ms(subjects.SIGNALS)
-            await watcher.say("sub", **sub("signals", epoch_ms))
-            await publisher.publish([signal(1)])
-            await watcher.hears("signals")
-            await watcher.say("rate", hz=0.5)
-            for number in range(2, 12):
-                await publisher.publish([signal(number)])
-            assert await watcher.ends() == 1013
-            assert stage.count("dropped_clients_total", reason="missed") == 1
-
-    asyncio.run(main())
-
-
-def test_the_gateway_says_goodbye(fresh_nats: NatsServer) -> None:
-    """Clients know that it went away and come back by themselves."""
-
-    async def main() -> None:
-        async with staged(fresh_nats) as stage, stage.watching() as watcher:
-            await watcher.hears("hello")
-            stage.hub.stop()
-            assert await watcher.ends() == 1001
-
-    asyncio.run(main())
-
-
-def test_a_client_that_never_reads_harms_nobody(
-    fresh_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is held for it is bounded, others get everything meanwhile, and it is cut in the end."""
-    monkeypatch.setattr(live, "SEND_TIMEOUT_S", 2.0)
-    monkeypatch.setattr(live, "CUT_AFTER_S", 0.1)
-
-    async def main() -> None:
-        async with staged(fresh_nats) as stage, stage.watching() as watcher:
-            publisher = await stage.publisher()
-            epoch_ms = await stage.epoch_ms()
-            writer = await never_reading(stage)
-            assert stage.http is not None
-            transports = [each.transport for each in stage.http.server_state.connections]
-            await watcher.say("rate", hz=20)
-            await watcher.say("sub", **sub("ticks", epoch_ms))
-            number, most_bytes = 0, 0
-
-            async def more() -> bool:
-                nonlocal number, most_bytes
-                points = POINTS_MAX // 4
-                await publisher.publish([tick(number + item) for item in range(points)])
-                number += points
-                held = [transport.get_write_buffer_size() for transport in transports]
-                most_bytes = max(most_bytes, *held)
-                await everything(watcher, number)
-                return stage.count("dropped_clients_total", reason="stalled") == 1
-
-            await eventually_async(more, 60, "the client that never reads is given up")
-            assert 0 < most_bytes < 1 << 20
-            assert watcher.all("resync") == []
-            assert stage.hub.clients == 1
-            connections = stage.http.server_state.connections
-            await eventually_async(lambda: len(connections) == 1, DEADLINE_S, "cut")
-            writer.transport.abort()
-
-    asyncio.run(main())
-
-
-async def everything(watcher: Watcher, count: int) -> None:
-    """Wait until a client has the first so many ticks."""
-    await eventually_async(
-        lambda: len(seconds(watcher.all("ticks"))) >= count, DEADLINE_S, "the others' ticks"
-    )
-    assert seconds(watcher.all("ticks")) == list(range(count))
-
-
-async def never_reading(stage: Stage) -> asyncio.StreamWriter:
-    """Connect, subscribe many times, and read no byte of what comes."""
-    _, writer = await asyncio.open_connection(*address(stage), limit=1)
-    transport: Any = writer.transport
-    transport.pause_reading()
-    writer.write(
-        b"GET /api/v1/live HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\n"
-        b"Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
-        b"Sec-WebSocket-Version: 13\r\n\r\n"
-    )
-    await eventually_async(lambda: stage.hub.clients == 2, DEADLINE_S, "let in")
-    epoch_ms = await stage.epoch_ms()
-    for number in range(60):
-        text = json.dumps({"op": "sub", **sub("ticks", epoch_ms, id=number)}).encode()
-        writer.write(bytes([0x81, 0x80 | 126, len(text) >> 8, len(text) & 255, 0, 0, 0, 0]) + text)
-    return writer
-
-
-def address(stage: Stage) -> tuple[str, int]:
-    """Return where the gateway listens."""
-    host, _, port = stage.url.split("/")[2].partition(":")
-    return host, int(port)
 
 
 def test_a_gateway_that_starts_late_knows_the_last_frames(fresh_nats: NatsServer) -> None:
