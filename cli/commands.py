@@ -135,6 +135,14 @@ def kite() -> None:
     help="Spread tickers over N partitions.  [default: 1]",
 )
 @click.option(
+    "--port",
+    "gateway_port",
+    type=int,
+    metavar="PORT",
+    envvar="KITE_GATEWAY_PORT",
+    help="Where the page and its API are; 0: any free port.  [default: 8080, or a free one]",
+)
+@click.option(
     "--nats-port",
     type=int,
     metavar="PORT",

@@ -54,6 +54,7 @@ class UpOptions:
     speed: float | None = None
     exit_after_s: float | None = None
     partitions: int | None = None
+    gateway_port: int | None = None
     nats_port: int | None = None
     postgres_port: int | None = None
     fresh: bool = False
@@ -143,9 +144,15 @@ def _out_of_range(options: UpOptions) -> Iterator[str]:
         yield f"--exit-after {options.exit_after_s:g}: choose 0 or more, in seconds from ready"
     if options.partitions is not None and not 1 <= options.partitions <= PARTITIONS_MAX:
         yield f"--partitions {options.partitions}: choose 1 to {PARTITIONS_MAX}"
-    for name, port in (("nats", options.nats_port), ("postgres", options.postgres_port)):
+    ports = {
+        "gateway": options.gateway_port,
+        "nats": options.nats_port,
+        "postgres": options.postgres_port,
+    }
+    for name, port in ports.items():
         if port is not None and not 0 <= port <= 65_535:
-            yield f"--{name}-port {port}: choose 1 to 65535, or 0 for any free one"
+            option = "--port" if name == "gateway" else f"--{name}-port"
+            yield f"{option} {port}: choose 1 to 65535, or 0 for any free one"
 
 
 def _collect(problems: list[str], parse: Callable[[], tuple[_T, ...]]) -> tuple[_T, ...]:

@@ -11,6 +11,8 @@ To add a service, add it to `_services`: its environment, its needs, its stage.
     indicators    streams                        1
     signals       streams                        2
     writer        streams, schema                3
+    gateway       streams, schema                0
+    page          bootstrap                      (a job, only where the page is not built yet)
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cli.home import Home, Store
+from cli import page
+from cli.home import CHECKOUT, Home, Store
 from cli.milestones import BOOTSTRAP, CALLBACK, LOGIN, SCHEMA, STREAMS
 from cli.options import (
     TOKEN_FILE_NAME,
@@ -29,7 +32,7 @@ from cli.options import (
     recording_start,
     schwab_token_file,
 )
-from cli.ports import NATS_PORT, POSTGRES_PORT, Ports
+from cli.ports import GATEWAY_PORT, NATS_PORT, POSTGRES_PORT, Ports
 from cli.processes import Program
 from cli.programs import JobProgram, ServerProgram, ServiceProgram
 from cli.recording import CLOCK_FILE_NAME
@@ -39,7 +42,7 @@ from cli.servers.nats import NatsServer, streams_directory
 from cli.servers.postgres import PostgresServer
 from cli.units import Unit
 from deploy.nats.policy import ADMIN, USERS
-from deploy.supabase.roles import DATABASE, LOGIN_ROLES, OWNER
+from deploy.supabase.roles import DATABASE, LOGIN_ROLES, OWNER, READER
 from libs.common.settings import looks_secret
 
 __all__ = ["Stack", "build"]
@@ -50,7 +53,9 @@ _SERVERS_KILL_AFTER_S = 20.0
 _NATS_RECHECK_S = 2.0
 
 # Decided here, whatever the environment says.
-_DECIDED = frozenset({"KITE_HOME", "KITE_PYTHON", "KITE_METRICS_PORT", "KITE_TICKERS"})
+_DECIDED = frozenset(
+    {"KITE_GATEWAY_PORT", "KITE_HOME", "KITE_PYTHON", "KITE_METRICS_PORT", "KITE_TICKERS"}
+)
 # The simulator's app; none of it means anything to Schwab.
 _SIMULATED_APP_KEY = "SimulatorAppKey0SimulatorAppKey0"
 _SIMULATED_APP_SECRET = "SimulatorSecret0"  # noqa: S105 - it opens a simulator
@@ -71,6 +76,7 @@ class Stack:
     nats_port: int
     postgres_port: int
     simulator_port: int | None
+    gateway_port: int
     units: list[Unit] = field(default_factory=list)
     programs: dict[str, Program] = field(default_factory=dict)
 
@@ -80,6 +86,11 @@ class Stack:
         if self.simulator_port is None:
             return "https://api.schwabapi.com"
         return f"http://{LOOPBACK}:{self.simulator_port}"
+
+    @property
+    def gateway_url(self) -> str:
+        """Where a browser finds the page."""
+        return f"http://{LOOPBACK}:{self.gateway_port}"
 
     def nats_url(self, user: str) -> str:
         """Return how to reach NATS as `user`; known before the server is."""
@@ -110,10 +121,12 @@ def build(home: Home, store: Store, market: Market, options: UpOptions, ports: P
             POSTGRES_PORT, options.postgres_port, "Postgres", "--postgres-port"
         ),
         simulator_port=None if market.source == "schwab" else ports.free(),
+        gateway_port=ports.usual(GATEWAY_PORT, options.gateway_port, "the page", "--port"),
     )
     _add_servers(stack)
     _add_simulator(stack, options.speed, ports)
     _add_services(stack, ports)
+    _add_gateway(stack, ports)
     return stack
 
 
@@ -174,6 +187,39 @@ def _add_services(stack: Stack, ports: Ports) -> None:
     _add_service(stack, ports, "indicators", on_bus("indicators"), needs=(STREAMS,), stage=1)
     _add_service(stack, ports, "signals", on_bus("signals"), needs=(STREAMS,), stage=2)
     _add_service(stack, ports, "writer", writer, needs=(STREAMS, SCHEMA), stage=3)
+
+
+def _add_gateway(stack: Stack, ports: Ports) -> None:
+    """Add the gateway, and the job that builds its page where it is missing."""
+    dashboard = CHECKOUT / "dashboard"
+    chosen = os.environ.get("KITE_GATEWAY_DASHBOARD_DIR")
+    place = Path(chosen) if chosen else page.directory(CHECKOUT, stack.home.runtime)
+
+    def gateway() -> Environment:
+        return {
+            **_common(stack),
+            **_passwords(),
+            "KITE_NATS_URL": stack.nats_url("gateway"),
+            "KITE_PG_DSN": stack.postgres_dsn(READER),
+            "KITE_GATEWAY_PORT": str(stack.gateway_port),
+            "KITE_GATEWAY_DASHBOARD_DIR": str(place),
+        }
+
+    _add_service(stack, ports, "gateway", gateway, needs=(STREAMS, SCHEMA), stage=0)
+    if not chosen and not page.built(dashboard, place):
+        job = JobProgram(
+            page.PAGE,
+            "cli.page",
+            lambda: _environment({}),
+            arguments=(str(dashboard), str(place)),
+        )
+        stack.add(job, Unit(page.PAGE, needs=frozenset({BOOTSTRAP}), job=True))
+
+
+def _passwords() -> Environment:
+    """Hand over what opens the gateway, if a person has set it: no other service sees it."""
+    names = ("KITE_GATEWAY_PASSWORD", "KITE_GATEWAY_PASSWORD_HASH")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _add_service(

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from cli.servers.host import choose_port, claim_port
 from libs.common.errors import ServerError, SettingsError
 
-__all__ = ["NATS_PORT", "POSTGRES_PORT", "Ports", "is_free"]
+__all__ = ["GATEWAY_PORT", "NATS_PORT", "POSTGRES_PORT", "Ports", "is_free"]
 
+GATEWAY_PORT = 8080
 NATS_PORT = 4222
 POSTGRES_PORT = 5432
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import msgspec
 
 from cli.logs import LogFile
+from cli.page import NOT_BUILT
 from cli.recording import LEFT_OUT, left_out_line
 from cli.servers.server import Command, stop_process
 from cli.units import Event, Exited, Noted, Reached
@@ -165,6 +166,8 @@ class Processes:
                 if _MILESTONE in line and (milestone := _field(line, "milestone")):
                     self._report(Reached(milestone))
                 if LEFT_OUT in line and (note := left_out_line(line)):
+                    self._report(Noted(note))
+                if NOT_BUILT in line and (note := _field(line, "note")):
                     self._report(Noted(note))
         tail.extend(log.close())
 

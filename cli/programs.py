@@ -123,11 +123,12 @@ class _PythonProgram:
     name: str
     module: str
     environment: Callable[[], Mapping[str, str]]
+    arguments: tuple[str, ...] = field(default=(), kw_only=True)
 
     def command(self) -> Command:
         """Return what to spawn."""
         return Command(
-            argv=(sys.executable, "-m", self.module),
+            argv=(sys.executable, "-m", self.module, *self.arguments),
             env=self.environment(),
             cwd=CHECKOUT,
             account=None,

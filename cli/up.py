@@ -27,7 +27,7 @@ from cli.ports import Ports
 from cli.processes import Processes, stop_leftovers
 from cli.progress import Progress, open_progress
 from cli.recording import end_line
-from cli.servers.host import LOOPBACK, require_free_space
+from cli.servers.host import require_free_space
 from cli.state import write_state
 from cli.supervisor import Supervisor
 from cli.units import (
@@ -261,6 +261,7 @@ class _Run:
         self._progress.finish(
             [
                 ("ready", f"after {took_ms / 1000:.1f} s"),
+                ("open", self._stack.gateway_url),
                 ("watch", "./kite tail"),
                 ("look", "./kite status"),
                 ("check", "./kite health"),
@@ -273,7 +274,7 @@ class _Run:
             loop.call_later(self._options.exit_after_s, self._events.put_nowait, StopAsked())
 
     def _print_ready(self) -> None:
-        url = f"nats://{LOOPBACK}:{self._stack.nats_port}"
+        url = self._stack.gateway_url
         line = f"ready {url}"
         if self._options.as_json:
             facts = {"event": "ready", "url": url, "timings_ms": self._view.reached_ms}

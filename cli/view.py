@@ -76,7 +76,7 @@ class View:
         return StackState(
             nats=stack.nats_url(OBSERVER),
             postgres=stack.postgres_dsn(READER),
-            gateway=None,
+            gateway=stack.gateway_url,
             schwab=stack.schwab_url,
             services=self._states(lambda name: isinstance(stack.programs[name], ServiceProgram)),
             servers=self._states(lambda name: isinstance(stack.programs[name], ServerProgram)),
