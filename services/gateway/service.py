@@ -241,7 +241,8 @@ async def _answer(
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            ws_max_size=settings.gateway_message_bytes_max,
+            # Wider than what is read, so that a message a little too big gets a clear answer.
+            ws_max_size=4 * settings.gateway_message_bytes_max,
             ws_max_queue=16,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=_GRACE_S,
