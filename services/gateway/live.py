@@ -52,10 +52,14 @@ GOING_AWAY, POLICY_VIOLATION, TRY_AGAIN_LATER = 1001, 1008, 1013
 
 
 class Admission(Protocol):
-    """Who may connect."""
+    """Who may connect, and who may see more than the market."""
 
     def admit(self, scope: Scope) -> Refusal | None:
         """Return why this connection is refused, or None."""
+        ...
+
+    def trusts(self, scope: Scope) -> bool:
+        """Tell whether a connection that was admitted may see how the services stand."""
         ...
 
 
@@ -108,7 +112,8 @@ async def endpoint(socket: WebSocket[Any, Any, Any]) -> None:
     if refusal is not None:
         await _refuse(socket, refusal)
         return
-    session = _Session(socket, state.hub, state.live_metrics, state.wall)
+    trusted = state.admission.trusts(socket.scope)
+    session = _Session(socket, state.hub, state.live_metrics, state.wall, trusted=trusted)
     try:
         client = state.hub.join(socket.client.host if socket.client else "", session.wake)
     except TooMany as error:
@@ -153,9 +158,16 @@ class _Session:
     """
 
     def __init__(
-        self, socket: WebSocket[Any, Any, Any], hub: Hub, metrics: LiveMetrics, wall: Clock
+        self,
+        socket: WebSocket[Any, Any, Any],
+        hub: Hub,
+        metrics: LiveMetrics,
+        wall: Clock,
+        *,
+        trusted: bool,
     ) -> None:
         self._socket = socket
+        self._trusted = trusted
         self._hub = hub
         self._metrics = metrics
         self._wall = wall
@@ -241,6 +253,8 @@ class _Session:
 
     async def _obey(self, client: Client, request: messages.Request) -> None:
         if isinstance(request, Subscribe):
+            if request.channel == "status" and not self._trusted:
+                raise Misunderstood("status: log in first", request.id)
             client.check(request)
             await self._say(Subscribed(request.id))
             client.subscribe(request)

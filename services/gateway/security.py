@@ -129,6 +129,10 @@ class Gate:
         scope[_MARK] = visitor
         return None
 
+    def trusts(self, scope: Any) -> bool:
+        """Tell whether what was admitted may see more than the market."""
+        return visitor_of(scope).authenticated
+
     def _stranger(self, scope: Any, headers: dict[str, str]) -> Refusal | None:
         host = headers.get("host", "")
         if not self._names.is_ours(host):

@@ -11,7 +11,7 @@ import pytest
 import websockets
 from argon2 import PasswordHasher
 from websockets import Origin
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 
 from cli.servers.nats import NatsServer
 from libs.common.events import TickIndicator
@@ -218,6 +218,17 @@ def test_a_public_market_needs_no_login(
         assert await found.refusal("health") == (401, "login_required", None)
         async with connect(live_url(found)) as socket:
             assert msgspec.json.decode(await socket.recv())["op"] == "hello"
+            await socket.send('{"op": "sub", "id": 7, "channel": "status"}')
+            refused = msgspec.json.decode(await said(socket, "error"))
+            assert (refused["id"], refused["message"]) == (7, "status: log in first")
+            await socket.send('{"op": "sub", "id": 8, "channel": "quotes"}')
+            assert msgspec.json.decode(await said(socket, "subscribed"))["id"] == 8
+
+    async def said(socket: ClientConnection, op: str) -> str | bytes:
+        async for text in socket:
+            if msgspec.json.decode(text)["op"] == op:
+                return text
+        raise AssertionError(f"the gateway left before it said {op}")
 
     play(fresh_nats, migrated_database, scene, public_market=True)
 
