@@ -27,7 +27,8 @@ _GONE_WITHIN_S = 40
 class Stack:
     """One `kite up`; a context manager, so that nothing is left behind.
 
-    It runs the code in `repository`, which is this one unless a test made another.
+    It runs the code in `repository`, which is this one unless a test made another. Its gateway has
+    no page, unless the settings say where one is, or with "" to build it as for everybody.
     """
 
     module = "cli"  # what is run as the `kite` command
@@ -154,7 +155,11 @@ class Stack:
         return [sys.executable, "-m", self.module, *arguments]
 
     def _environment(self) -> dict[str, str]:
-        own = {"KITE_HOME": str(self.home), "PYTHONPATH": str(self._repository)}
+        own = {
+            "KITE_HOME": str(self.home),
+            "KITE_GATEWAY_DASHBOARD_DIR": str(self.home / "no-page"),
+            "PYTHONPATH": str(self._repository),
+        }
         return os.environ | own | self._settings
 
 

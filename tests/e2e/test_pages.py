@@ -26,7 +26,7 @@ DOCUMENTED = re.compile(r"^\| `(kite_\w+)` \|", re.MULTILINE)
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A running demo."""
-    free_ports = ("--nats-port", "0", "--postgres-port", "0")
+    free_ports = ("--port", "0", "--nats-port", "0", "--postgres-port", "0")
     with temporary_home() as home, Stack(home, "--tickers", "QQQ", *free_ports) as running:
         yield running
 

@@ -26,7 +26,7 @@ from tests.servers import temporary_home
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = {"simulator", "ingest", "indicators", "signals", "writer"}
+SERVICES = {"simulator", "ingest", "indicators", "signals", "writer", "gateway"}
 SERVERS = {"nats", "postgres"}
 TABLES = ("equity_data", "indicators", "candles", "stream_positions")
 WITHIN_S = 60
@@ -39,7 +39,7 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
-FREE_PORTS = ("--nats-port", "0", "--postgres-port", "0")
+FREE_PORTS = ("--port", "0", "--nats-port", "0", "--postgres-port", "0")
 
 
 def everybody(stack: Stack) -> dict[str, dict[str, Any]]:
@@ -81,7 +81,7 @@ class TestRunningStack:
 
     def test_standard_output_is_one_line(self, stack: Stack) -> None:
         """Scripts read it: `ready` and an address."""
-        assert [line.partition("://")[0] for line in stack.output] == ["ready nats"]
+        assert [line.partition("://")[0] for line in stack.output] == ["ready http"]
 
     def test_status_lists_every_process_as_running(self, stack: Stack) -> None:
         """With pid, restarts and a metrics address that answers."""
@@ -276,13 +276,18 @@ def test_an_unprivileged_user_gets_the_same_and_exit_after_leaves_nothing() -> N
     clean = {name: value for name, value in os.environ.items() if not name.startswith("KITE_")}
     account: dict[str, Any] = {}
     with temporary_home() as home:
+        own = {
+            "KITE_HOME": str(home),
+            "KITE_GATEWAY_DASHBOARD_DIR": str(home / "no-page"),
+            "HOME": str(home),
+        }
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(home, nobody.pw_uid, nobody.pw_gid)
             account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         process = subprocess.Popen(
             [python, "-m", "cli", "up", "--exit-after", "2", *FREE_PORTS],
-            env=clean | environ | {"KITE_HOME": str(home), "HOME": str(home)},
+            env=clean | environ | own,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", **account,
         )  # fmt: skip
         assert process.stdout is not None
@@ -290,7 +295,7 @@ def test_an_unprivileged_user_gets_the_same_and_exit_after_leaves_nothing() -> N
         state = home / "run" / "state.json"
         pids = family(json.loads(state.read_text())) if ready else []
         rest, complaints = process.communicate(timeout=WITHIN_S)
-        assert ready.startswith("ready nats://"), complaints
+        assert ready.startswith("ready http://127.0.0.1:"), complaints
         assert (process.returncode, rest) == (0, "")
         assert gone(pids)
         owner = account.get("user", os.geteuid())

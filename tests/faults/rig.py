@@ -90,6 +90,7 @@ class Rig:
         files = [part for path in recording for part in ("--csv", str(path))]
         self._options = (
             *files, "--speed", f"{speed:g}", "--partitions", str(partitions),
+            "--port", "0",
             "--nats-port", str(detours.nats_port if detours else 0),
             "--postgres-port", str(detours.postgres_port if detours else 0),
         )  # fmt: skip
