@@ -148,6 +148,7 @@ export class DemoSource implements DataSource {
         records: 1_204_331 - nth * 90_000,
         errors: nth === 2 ? 3 : 0,
         processing_ms: 2.4 + nth,
+        restarts: nth % 2,
         lag: nth === 2 ? 140 : nth === 4 ? null : 0,
       })),
       lanes: ["MARKET", "INDICATORS", "SIGNALS"].map((stream, nth) => ({

@@ -219,7 +219,10 @@ class Check(Struct, frozen=True):
 
 
 class Service(Struct, frozen=True):
-    """What a service last said of itself; only the writer counts what it did."""
+    """What a service last said of itself; only the writer counts what it did.
+
+    `restarts` are those since the gateway listens.
+    """
 
     service: str
     instance: str
@@ -230,6 +233,7 @@ class Service(Struct, frozen=True):
     errors: int | None
     processing_ms: float | None
     lag: int | None
+    restarts: int = 0
 
 
 class Lane(Struct, frozen=True):

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from libs.common import calendar, subjects
 from libs.common.bus import Stored
 from libs.common.calendar import Segment
@@ -327,8 +329,8 @@ class Desk:
             database = answers.Check("database", ok=False, detail=str(error) or "no answer")
         ends, bus = await self._ends()
         lanes = _lanes(self._settings.partitions, positions, ends)
-        services = [_with_lag(service, lanes) for service in services]
         services += self._heard({service.service for service in services})
+        services = [self._completed(service, lanes) for service in services]
         checks = [database, bus]
         if database.ok:
             checks.append(_writer_check(services))
@@ -350,6 +352,14 @@ class Desk:
             for instance in instances
             if name not in known
         ]
+
+    def _completed(self, service: answers.Service, lanes: list[answers.Lane]) -> answers.Service:
+        """Add what the service does not say of itself."""
+        restarts = self._market.latest.restarts(service.service)
+        lag = None
+        if service.service == "writer":
+            lag = max((lane.lag for lane in lanes if lane.lag is not None), default=None)
+        return replace(service, lag=lag, restarts=restarts)
 
     async def _ends(self) -> tuple[dict[tuple[str, int], int], answers.Check]:
         """Read where each lane ends now."""
@@ -460,16 +470,6 @@ def _lanes(
             lag = max(0, end_seq - (seq or 0)) if end_seq is not None and positions else None
             lanes.append(answers.Lane(stream, partition, seq, end_seq, lag))
     return lanes
-
-
-def _with_lag(service: answers.Service, lanes: list[answers.Lane]) -> answers.Service:
-    if service.service != "writer":
-        return service
-    lag = max((lane.lag for lane in lanes if lane.lag is not None), default=None)
-    return answers.Service(
-        service.service, service.instance, service.status, service.at_ms, service.batches,
-        service.records, service.errors, service.processing_ms, lag,
-    )  # fmt: skip
 
 
 def _writer_check(services: list[answers.Service]) -> answers.Check:

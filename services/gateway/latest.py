@@ -6,7 +6,9 @@ what changed since: the newest of it, not the way there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
@@ -19,9 +21,17 @@ __all__ = ["TICKERS_MAX", "Latest"]
 # Far above any symbol cap, and above what a stack has of services and instances.
 TICKERS_MAX = 10_000
 INSTANCES_MAX = 256
+NAMES_MAX = 4096
 INSTANCE_GONE_S = 3.0
 
 Provisional = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Instance:
+    partitions: int
+    since_s: float
+    heard_s: float
 
 
 class Latest:
@@ -32,8 +42,11 @@ class Latest:
         self._quotes: dict[str, tuple[int, Quote]] = {}  # in the order of their last change
         self._provisional: dict[tuple[str, str], tuple[int, Provisional]] = {}
         self._closed_ms: dict[tuple[str, str], int] = {}
-        self._instances: dict[tuple[str, str], tuple[int, float]] = {}
+        self._instances: dict[tuple[str, str], _Instance] = {}
         self._status: tuple[int, dict[str, list[dict[str, Any]]]] = (0, {})
+        self._names: dict[tuple[str, str], None] = {}  # all ever heard, in that order
+        self._starts: Counter[str] = Counter()
+        self._most_at_once: dict[str, int] = {}
 
     def forget(self) -> None:
         """Forget the market; the services remain."""
@@ -105,20 +118,45 @@ class Latest:
     def heard(self, service: str, instance: str, partitions: int, now_s: float) -> None:
         """Note what an instance says of itself."""
         key = (service, instance)
-        if key in self._instances or len(self._instances) < INSTANCES_MAX:
-            self._instances[key] = (partitions, now_s)
+        known = self._instances.get(key)
+        if known is not None:
+            known.partitions, known.heard_s = partitions, now_s
+        elif len(self._instances) < INSTANCES_MAX:
+            self._instances[key] = _Instance(partitions, now_s, now_s)
+            self._note_start(key)
+
+    def restarts(self, service: str) -> int:
+        """Return how many instances of a service took the place of another since we listen.
+
+        Each process gives itself a new name, so all names but as many as ever were there at once
+        belong to such ones.
+        """
+        return max(0, self._starts[service] - self._most_at_once.get(service, 1))
+
+    def _note_start(self, key: tuple[str, str]) -> None:
+        if key in self._names:
+            return
+        self._names[key] = None
+        if len(self._names) > NAMES_MAX:
+            del self._names[next(iter(self._names))]
+        self._starts[key[0]] += 1
 
     def look_round(self, now_s: float) -> None:
         """Forget the instances that fell silent, and note how the services stand."""
         services: dict[str, list[dict[str, Any]]] = {}
-        for key, (partitions, heard_s) in sorted(self._instances.items()):
-            if now_s - heard_s > INSTANCE_GONE_S:
+        there: dict[str, list[_Instance]] = {}
+        for key, found in sorted(self._instances.items()):
+            if now_s - found.heard_s > INSTANCE_GONE_S:
                 del self._instances[key]
                 continue
-            service, instance = key
+            service, name = key
+            there.setdefault(service, []).append(found)
             services.setdefault(service, []).append(
-                {"instance": instance, "partitions": partitions}
+                {"instance": name, "partitions": found.partitions}
             )
+        for service, instances in there.items():
+            most = self._most_at_once.get(service, 1)
+            self._most_at_once[service] = max(most, _at_once(instances))
         if services != self._status[1]:
             self._status = (self._next(), services)
 
@@ -130,3 +168,9 @@ class Latest:
     def _next(self) -> int:
         self.version += 1
         return self.version
+
+
+def _at_once(instances: list[_Instance]) -> int:
+    """Count those that were heard after the last of them had come; who was killed was not."""
+    newest_s = max(instance.since_s for instance in instances)
+    return sum(instance.heard_s >= newest_s for instance in instances)

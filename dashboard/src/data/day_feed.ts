@@ -36,6 +36,13 @@ export interface DayEvents {
   onNextDay?(): void;
 }
 
+/** Which snapshot will do: one past the cache, one that has reached a position. */
+interface Wanted {
+  fresh?: boolean;
+  leastSeq?: number;
+  attempts?: number;
+}
+
 export interface FeedParts {
   random(): number;
   later(callback: () => void, ms: number): () => void;
@@ -74,13 +81,13 @@ export class DayFeed {
     this.parts = parts;
     this.store = request.timeframe === "tick" ? new TickStore(32_768) : new CandleStore();
     this.dayEndMs = midnightMs(addDays(request.date, 1));
-    void this.load(0, 0);
+    void this.load({});
   }
 
   /** Tries again at once. */
   retry(): void {
     this.attempt = 0;
-    void this.load(0, 0);
+    void this.load({});
   }
 
   close(): void {
@@ -91,8 +98,8 @@ export class DayFeed {
     this.subscription = null;
   }
 
-  /** Takes a snapshot that has reached `leastSeq`, then subscribes from where it ends. */
-  private async load(leastSeq: number, attempts: number): Promise<void> {
+  /** Takes the snapshot that is wanted, then subscribes from where it ends. */
+  private async load(wanted: Wanted): Promise<void> {
     if (this.closed) return;
     this.cancelRetry?.();
     this.loading?.abort();
@@ -101,18 +108,19 @@ export class DayFeed {
     const { ticker, date, timeframe } = this.request;
     let series: Series;
     try {
-      series = await this.source.series(ticker, date, timeframe, loading.signal);
+      series = await this.source.series(ticker, date, timeframe, loading.signal, wanted.fresh);
     } catch (error) {
-      if (!loading.signal.aborted) this.failed(error, leastSeq);
+      if (!loading.signal.aborted) this.failed(error, wanted);
       return;
     }
     if (loading.signal.aborted) return;
     this.attempt = 0;
     this.take(series);
+    const { leastSeq = 0, attempts = 0 } = wanted;
     if (series.last_seq >= leastSeq || attempts >= CORRECTED_ATTEMPTS) return;
     // The correction is on the bus and not yet in the database.
     this.cancelRetry = this.parts.later(
-      () => void this.load(leastSeq, attempts + 1),
+      () => void this.load({ ...wanted, attempts: attempts + 1 }),
       backoffMs(attempts, this.parts.random()),
     );
   }
@@ -142,9 +150,9 @@ export class DayFeed {
       ...(store.count > 0 ? { last_ts_ms: store.lastTs } : {}),
     };
     const again = {
-      onResync: () => void this.load(0, 0),
+      onResync: () => void this.load({ fresh: true }),
       onCorrected: (day: string, seq: number) => {
-        if (day === date) void this.load(seq, 0);
+        if (day === date) void this.load({ fresh: true, leastSeq: seq });
       },
     };
     this.subscription =
@@ -190,7 +198,7 @@ export class DayFeed {
     if (later) this.events.onNextDay?.();
   }
 
-  private failed(cause: unknown, leastSeq: number): void {
+  private failed(cause: unknown, wanted: Wanted): void {
     const error =
       cause instanceof SourceError
         ? cause
@@ -202,7 +210,7 @@ export class DayFeed {
       : Math.max(error.retryAfterMs ?? 0, backoffMs(this.attempt, this.parts.random()));
     this.attempt += 1;
     if (waitMs !== null) {
-      this.cancelRetry = this.parts.later(() => void this.load(leastSeq, 0), waitMs);
+      this.cancelRetry = this.parts.later(() => void this.load({ ...wanted, attempts: 0 }), waitMs);
     }
     this.events.onError(error, waitMs);
   }

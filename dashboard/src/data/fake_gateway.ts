@@ -53,6 +53,8 @@ export class World {
   nowMs = 1_000_000;
   readonly sockets: FakeSocket[] = [];
   readonly asked: string[] = [];
+  /** What each of them said of the browser's cache. */
+  readonly caches: (RequestCache | undefined)[] = [];
   readonly answers = new Map<string, () => Response>();
   private timers: { atMs: number; callback: () => void }[] = [];
   readonly source: GatewaySource;
@@ -79,7 +81,7 @@ export class World {
         this.sockets.push(socket);
         return socket;
       },
-      fetcher: (input) => this.fetch(String(input)),
+      fetcher: (input, init) => this.fetch(String(input), init?.cache),
     });
   }
 
@@ -98,6 +100,11 @@ export class World {
     headers: Record<string, string> = {},
   ): void {
     this.answers.set(path, () => new Response(JSON.stringify(body()), { status, headers }));
+  }
+
+  /** How each request for a path wanted the browser's cache. */
+  cachesOf(path: string): (RequestCache | undefined)[] {
+    return this.caches.filter((_, i) => this.asked[i]?.includes(path));
   }
 
   /** Lets time pass, and what is due happen. */
@@ -121,8 +128,9 @@ export class World {
     return this.sockets[this.sockets.length - 1] as FakeSocket;
   }
 
-  private fetch(url: string): Promise<Response> {
+  private fetch(url: string, cache?: RequestCache): Promise<Response> {
     this.asked.push(url);
+    this.caches.push(cache);
     const path = new URL(url, "http://gateway").pathname.replace("/api/v1", "");
     const made = this.answers.get(path);
     return made === undefined

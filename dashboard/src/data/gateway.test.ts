@@ -81,6 +81,7 @@ describe("snapshot, then live", () => {
     world.socket.say(ticks(1, 43, 3));
     await settle();
     expect(feed.store.count).toBe(10);
+    expect(world.cachesOf("/series")).toEqual(["default", "reload"]);
     const second = world.socket.subs()[1];
     expect(second).toMatchObject({ id: 2, epoch_ms: 8, from_seq: 99 });
     expect(world.socket.sent.some((message) => message["op"] === "unsub")).toBe(false);
@@ -100,6 +101,7 @@ describe("snapshot, then live", () => {
     await world.pass(1000);
     expect((feed.store as CandleStore).close[0]).toBe(12);
     expect(seen.onLoaded).toHaveBeenCalledTimes(3);
+    expect(world.cachesOf("/series")).toEqual(["default", "reload", "reload"]);
     expect(world.socket.subs().map((sub) => sub["from_seq"])).toEqual([41, 49, 50]);
     world.socket.say({ op: "corrected", id: 3, seq: 60, date: "2026-01-02", revision: 1 });
     await settle();
@@ -253,7 +255,7 @@ describe("the connection", () => {
     const seen = statuses();
     const beats = vi.fn();
     world.source.onBeat(beats);
-    world.source.subscribe({ channel: "status" }, {});
+    world.source.subscribe({ channel: "quotes" }, {});
     await settle();
     world.answers.delete("/clock");
     world.socket.open();

@@ -49,6 +49,16 @@ export interface GatewayOptions {
   pageUrl?: string;
 }
 
+type Query = Record<string, string | undefined>;
+
+/** What belongs to one request besides its path. */
+interface Asking {
+  query?: Query;
+  body?: object;
+  signal?: AbortSignal | undefined;
+  cache?: RequestCache;
+}
+
 interface Entry {
   request: SubscribeRequest;
   handlers: SubscribeHandlers;
@@ -100,24 +110,24 @@ export class GatewaySource implements DataSource {
   // --- HTTP ------------------------------------------------------------------------------------
 
   me(): Promise<Me> {
-    return this.get("/me", {});
+    return this.get("/me");
   }
 
   async login(password: string): Promise<void> {
-    await this.call("POST", "/login", {}, { password });
+    await this.call("POST", "/login", { body: { password } });
     this.socket.retryNow();
   }
 
   async logout(): Promise<void> {
-    await this.call("POST", "/logout", {}, {});
+    await this.call("POST", "/logout", { body: {} });
   }
 
   async tickers(signal?: AbortSignal): Promise<TickerRow[]> {
-    return (await this.get<{ tickers: TickerRow[] }>("/tickers", {}, signal)).tickers;
+    return (await this.get<{ tickers: TickerRow[] }>("/tickers", { signal })).tickers;
   }
 
   sessions(from?: string, to?: string, signal?: AbortSignal): Promise<Sessions> {
-    return this.get("/sessions", { from, to }, signal);
+    return this.get("/sessions", { query: { from, to }, signal });
   }
 
   series(
@@ -125,21 +135,24 @@ export class GatewaySource implements DataSource {
     date: string,
     timeframe: Timeframe,
     signal?: AbortSignal,
+    fresh = false,
   ): Promise<Series> {
-    return this.get("/series", { ticker, date, timeframe }, signal);
+    const query = { ticker, date, timeframe };
+    return this.get("/series", { query, signal, cache: fresh ? "reload" : "default" });
   }
 
   signals(query: SignalQuery, signal?: AbortSignal): Promise<Signals> {
-    return this.get("/signals", { ...query }, signal);
+    return this.get("/signals", { query: { ...query }, signal });
   }
 
   async gaps(date: string, ticker?: string, signal?: AbortSignal): Promise<Gap[]> {
-    return (await this.get<{ gaps: Gap[] }>("/gaps", { date, ticker }, signal)).gaps;
+    const query = { date, ticker };
+    return (await this.get<{ gaps: Gap[] }>("/gaps", { query, signal })).gaps;
   }
 
   async clock(signal?: AbortSignal): Promise<Clock> {
     const sentMs = this.now();
-    const clock = await this.get<Clock>("/clock", {}, signal);
+    const clock = await this.get<Clock>("/clock", { signal });
     const receivedMs = this.now();
     this.latency.add(sentMs, receivedMs, clock.wall_ms);
     this.tellStatus();
@@ -149,7 +162,7 @@ export class GatewaySource implements DataSource {
 
   async health(signal?: AbortSignal): Promise<Health> {
     // A sick gateway answers 503 with the same body, which is what is asked for.
-    const response = await this.fetch("GET", "/health", {}, undefined, signal);
+    const response = await this.fetch("GET", "/health", { signal });
     if (response.ok || response.status === 503) {
       const body = (await response.json()) as Partial<Health>;
       if (body.checks !== undefined) return body as Health;
@@ -214,7 +227,7 @@ export class GatewaySource implements DataSource {
     const url = new URL(this.url("/live", {}), this.pageUrl);
     if (url.origin !== new URL(this.pageUrl).origin) {
       // Another origin's cookie is not sent along with an upgrade; a token of one use stands in.
-      const { token } = await this.call<{ token: string }>("POST", "/live-token", {}, {});
+      const { token } = await this.call<{ token: string }>("POST", "/live-token", { body: {} });
       url.searchParams.set("token", token);
     }
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -241,16 +254,14 @@ export class GatewaySource implements DataSource {
     switch (message.op) {
       case "hello":
       case "subscribed":
-        if (message.op === "subscribed") this.entries.get(message.id)?.handlers.onSubscribed?.();
         return;
       case "heartbeat":
         this.heartbeat(message);
         return;
       case "quotes":
-        this.each("quotes", (handlers) => handlers.onQuotes?.(message.quotes));
-        return;
-      case "status":
-        this.each("status", (handlers) => handlers.onServices?.(message.services));
+        for (const { request, handlers } of this.entries.values()) {
+          if (request.channel === "quotes") handlers.onQuotes?.(message.quotes);
+        }
         return;
       default:
         this.receivedFor(message);
@@ -258,10 +269,7 @@ export class GatewaySource implements DataSource {
   }
 
   private receivedFor(
-    message: Exclude<
-      LiveMessage,
-      { op: "hello" | "subscribed" | "heartbeat" | "quotes" | "status" }
-    >,
+    message: Exclude<LiveMessage, { op: "hello" | "subscribed" | "heartbeat" | "quotes" }>,
   ): void {
     const entry = message.id === undefined ? undefined : this.entries.get(message.id);
     if (entry === undefined || entry.ended) return; // Closed while it was under way.
@@ -292,12 +300,6 @@ export class GatewaySource implements DataSource {
     this.tellBeat(message, receivedMs - (this.latency.rttMs ?? 0) / 2);
   }
 
-  private each(channel: "quotes" | "status", call: (handlers: SubscribeHandlers) => void): void {
-    for (const entry of this.entries.values()) {
-      if (entry.request.channel === channel) call(entry.handlers);
-    }
-  }
-
   private status(): ConnectionStatus {
     return {
       phase: this.phase,
@@ -317,7 +319,7 @@ export class GatewaySource implements DataSource {
     for (const listener of this.beatListeners) listener(beat, atMs);
   }
 
-  private url(path: string, query: Record<string, string | undefined>): string {
+  private url(path: string, query: Query = {}): string {
     const pairs = Object.entries(query).filter(
       (pair): pair is [string, string] => pair[1] !== undefined,
     );
@@ -325,37 +327,23 @@ export class GatewaySource implements DataSource {
     return `${this.base}${API}${path}${text === "" ? "" : `?${text}`}`;
   }
 
-  private get<T>(
-    path: string,
-    query: Record<string, string | undefined>,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    return this.call<T>("GET", path, query, undefined, signal);
+  private get<T>(path: string, asking: Asking = {}): Promise<T> {
+    return this.call<T>("GET", path, asking);
   }
 
-  private async call<T>(
-    method: string,
-    path: string,
-    query: Record<string, string | undefined>,
-    body?: object,
-    signal?: AbortSignal,
-  ): Promise<T> {
-    const response = await this.fetch(method, path, query, body, signal);
+  private async call<T>(method: string, path: string, asking: Asking): Promise<T> {
+    const response = await this.fetch(method, path, asking);
     if (!response.ok) throw await errorOf(response);
     if (response.status === 204) return undefined as T;
     return (await response.json()) as T;
   }
 
-  private async fetch(
-    method: string,
-    path: string,
-    query: Record<string, string | undefined>,
-    body?: object,
-    signal?: AbortSignal,
-  ): Promise<Response> {
+  private async fetch(method: string, path: string, asking: Asking): Promise<Response> {
+    const { query, body, signal, cache = "default" } = asking;
     try {
       return await this.fetcher(this.url(path, query), {
         method,
+        cache,
         credentials: this.base === "" ? "same-origin" : "include",
         headers: body === undefined ? {} : { "content-type": "application/json" },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),

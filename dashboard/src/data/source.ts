@@ -66,12 +66,10 @@ export type SubscribeRequest =
       last_ts_ms?: number;
     }
   | { channel: "signals"; ticker: "*"; date: string; epoch_ms: number; from_seq: Positions }
-  | { channel: "quotes" }
-  | { channel: "status" };
+  | { channel: "quotes" };
 
 /** Called as things come; each is optional, and none may throw. */
 export interface SubscribeHandlers {
-  onSubscribed?(): void;
   onTicks?(batch: Omit<TicksMessage, "op" | "id" | "seq">): void;
   onCandles?(candles: Candle[]): void;
   onProvisional?(candle: Candle): void;
@@ -79,7 +77,6 @@ export interface SubscribeHandlers {
   onCorrected?(date: string, seq: number): void;
   onSignals?(signals: Signal[]): void;
   onQuotes?(quotes: Record<string, Quote>): void;
-  onServices?(services: Record<string, unknown>): void;
   /**
    * The position is lost: fetch the snapshot again, then subscribe anew. Nothing comes until then.
    */
@@ -125,7 +122,14 @@ export interface DataSource {
   logout(): Promise<void>;
   tickers(signal?: AbortSignal): Promise<TickerRow[]>;
   sessions(from?: string, to?: string, signal?: AbortSignal): Promise<Sessions>;
-  series(ticker: string, date: string, timeframe: Timeframe, signal?: AbortSignal): Promise<Series>;
+  /** A day that is over may come from the browser's cache, unless it has to be `fresh`. */
+  series(
+    ticker: string,
+    date: string,
+    timeframe: Timeframe,
+    signal?: AbortSignal,
+    fresh?: boolean,
+  ): Promise<Series>;
   signals(query: SignalQuery, signal?: AbortSignal): Promise<Signals>;
   gaps(date: string, ticker?: string, signal?: AbortSignal): Promise<Gap[]>;
   clock(signal?: AbortSignal): Promise<Clock>;

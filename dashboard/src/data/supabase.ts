@@ -248,7 +248,6 @@ export class SupabaseSource implements DataSource {
     this.polls.add(poll);
     this.timer ??= setInterval(() => void this.pollAll(), POLL_MS);
     this.setStatus({ phase: "polling" });
-    handlers.onSubscribed?.();
     return { close: () => void this.polls.delete(poll) };
   }
 

@@ -139,12 +139,13 @@ export interface ServiceRow {
   service: string;
   instance: string;
   status: string;
-  at_ms: Maybe;
-  batches: number;
-  records: number;
-  errors: number;
-  processing_ms: number;
+  at_ms: number;
+  batches: Maybe;
+  records: Maybe;
+  errors: Maybe;
+  processing_ms: Maybe;
   lag: Maybe;
+  restarts: number;
 }
 
 export interface Lane {
@@ -262,7 +263,6 @@ export type LiveMessage =
   | { op: "provisional"; id: number; candle: Candle }
   | SignalsMessage
   | { op: "quotes"; quotes: Record<string, Quote> }
-  | { op: "status"; services: Record<string, unknown> }
   | HeartbeatMessage
   | { op: "resync"; id: number; reason: string }
   | { op: "error"; id?: number; message: string };

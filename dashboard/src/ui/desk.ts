@@ -15,7 +15,6 @@ import { adjacentDay, findDay, latestDay, whyEmpty } from "./days";
 import { DayView } from "./day_view";
 import type { Preferences } from "./preferences";
 import { QuoteBoard } from "./quote_board";
-import { StartCounter, instancesOf } from "./restarts";
 import { SignalList } from "./signal_list";
 import { createStore, type Store } from "./store";
 
@@ -44,7 +43,6 @@ export class Desk {
   readonly calendar = createStore<Sessions | null>(null);
   readonly mode = createStore<Mode>("follow");
   readonly board = new QuoteBoard();
-  readonly starts = new StartCounter();
   readonly clock = new BrokerClock();
   readonly announcer: Announcer;
   readonly day: DayView;
@@ -143,16 +141,6 @@ export class Desk {
           for (const ticker in quotes) {
             const quote = quotes[ticker];
             if (quote !== undefined) this.board.quote(ticker, quote);
-          }
-        },
-      },
-    );
-    this.source.subscribe(
-      { channel: "status" },
-      {
-        onServices: (services) => {
-          for (const service in services) {
-            this.starts.see(service, instancesOf(services[service]));
           }
         },
       },

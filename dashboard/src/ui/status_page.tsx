@@ -11,8 +11,6 @@ import { Icon } from "./icons";
 
 const EVERY_MS = 3000;
 const LAG_HIGH = 100;
-// Names in reports are counted apart from those of the live channel: both may be the same process.
-const REPORTED = "reported ";
 
 const OVERALL = {
   ok: { tone: "good", text: "All is well" },
@@ -33,13 +31,6 @@ function useHealth(): Found {
   const [found, setFound] = useState<Found>({ health: null, gaps: [], error: null, atMs: 0 });
   useEffect(() => {
     const abort = new AbortController();
-    const see = (health: Health): void => {
-      const services = new Set(health.services.map((row) => row.service));
-      for (const service of services) {
-        const rows = health.services.filter((row) => row.service === service);
-        desk.starts.see(REPORTED + service, rows.map((row) => row.instance));
-      }
-    };
     const ask = async (): Promise<void> => {
       try {
         const date = desk.calendar.get()?.today;
@@ -47,7 +38,6 @@ function useHealth(): Found {
           desk.source.health(abort.signal),
           date === undefined ? [] : desk.source.gaps(date, undefined, abort.signal),
         ]);
-        see(health);
         setFound({ health, gaps, error: null, atMs: Date.now() });
       } catch (error) {
         if (abort.signal.aborted) return;
@@ -106,9 +96,6 @@ function Checks({ health }: { health: Health }) {
 }
 
 function Services({ health, atMs }: { health: Health; atMs: number }) {
-  const { starts } = useDesk();
-  const restarts = (service: string): number =>
-    Math.max(starts.count(service), starts.count(REPORTED + service));
   return (
     <Card title="Services">
       <Wide label="Services, scrollable">
@@ -137,7 +124,7 @@ function Services({ health, atMs }: { health: Health; atMs: number }) {
               <th scope="col" className="number">
                 Behind
               </th>
-              <th scope="col" className="number" title="Starts seen since this page was opened">
+              <th scope="col" className="number" title="Since the gateway listens">
                 Restarts
               </th>
             </tr>
@@ -156,18 +143,20 @@ function Services({ health, atMs }: { health: Health; atMs: number }) {
                   </span>
                 </td>
                 <td className="number">
-                  {row.at_ms === null ? DASH : `${ageText(atMs - row.at_ms)} ago`}
+                  {ageText(atMs - row.at_ms)} ago
                 </td>
                 <td className="number">{countText(row.batches)}</td>
                 <td className="number">{countText(row.records)}</td>
-                <td className={`number ${row.errors > 0 ? "font-medium text-down" : ""}`}>
+                <td className={`number ${(row.errors ?? 0) > 0 ? "font-medium text-down" : ""}`}>
                   {countText(row.errors)}
                 </td>
-                <td className="number">{Math.round(row.processing_ms)} ms</td>
+                <td className="number">
+                  {row.processing_ms === null ? DASH : `${Math.round(row.processing_ms)} ms`}
+                </td>
                 <td className={`number ${(row.lag ?? 0) > LAG_HIGH ? "font-medium text-warn" : ""}`}>
                   {countText(row.lag)}
                 </td>
-                <td className="number">{restarts(row.service)}</td>
+                <td className="number">{countText(row.restarts)}</td>
               </tr>
             ))}
           </tbody>

@@ -373,6 +373,28 @@ def test_services_that_fall_silent_disappear() -> None:
     assert said(client) == [{"op": "status", "services": {}}]
 
 
+def test_instances_that_take_the_place_of_others_are_restarts() -> None:
+    """One that dies and comes back counts, a second one beside the first does not."""
+    latest = hub_of().latest
+
+    def said(now_s: float, *instances: str) -> int:
+        for instance in instances:
+            latest.heard("writer", instance, 1, now_s)
+        latest.look_round(now_s)
+        return latest.restarts("writer")
+
+    assert latest.restarts("writer") == 0
+    assert said(1.0, "a") == 0
+    assert said(2.0, "b") == 1, "a was killed, and is not yet given up"
+    assert said(3.0, "b") == 1
+    assert said(4.0, "b", "c") == 1, "c came to stand beside b"
+    assert said(5.0, "b", "c") == 1
+    assert said(9.0, "b", "c") == 1
+    assert said(10.0, "b", "d") == 2
+    assert said(60.0, "d") == 2
+    assert said(61.0, "e") == 3
+
+
 # -- sharing, pace, limits ------------------------------------------------------------------------
 
 
