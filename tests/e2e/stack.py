@@ -86,6 +86,12 @@ class Stack:
         dsn: str = self.status()["postgres"]
         return dsn
 
+    @functools.cached_property
+    def gateway(self) -> str:
+        """Where the page and its API are."""
+        url: str = self.status()["gateway"]
+        return url
+
     def pid(self, service: str) -> int:
         """Return a service's process id."""
         pid: int = self.status()["services"][service]["pid"]
