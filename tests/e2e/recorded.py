@@ -12,7 +12,7 @@ import asyncpg
 import pandas as pd
 
 from tests.e2e import oracle
-from tests.e2e.stack import Stack
+from tests.e2e.stack import REPOSITORY, Stack
 from tests.waiting import eventually
 
 __all__ = [
@@ -91,4 +91,5 @@ def wait_until_played(stack: Stack, ticker: str, candles: pd.DataFrame) -> None:
 def played(home: Path, recording: Path, **settings: str) -> Stack:
     """Return a stack that plays a recording, to be entered."""
     options = ("--csv", str(recording), "--speed", _SPEED)
-    return Stack(home, *options, KITE_SIM_TICKS_PER_BAR=_TICKS_PER_BAR, **settings)
+    settings["KITE_SIM_TICKS_PER_BAR"] = _TICKS_PER_BAR
+    return Stack(home, *options, repository=REPOSITORY, **settings)

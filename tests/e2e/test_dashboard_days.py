@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,21 +102,16 @@ def test_what_is_switched_off_is_not_drawn(viewer: Dash) -> None:
     """The averages disappear from the picture with their buttons, and come back."""
     viewer.open(t="FXY", d=DAY, tf="1m")
     chart = viewer.find("chart")
+
+    def pixels(token: str) -> int:
+        found, _ = count_near(viewer.picture("switched", chart), viewer.colour(token))
+        return found
+
     for name, token in (("SMA9", "sma"), ("VWAP", "vwap")):
         viewer.button(name).click()
-        viewer.until(
-            lambda token=token: (
-                count_near(viewer.picture("off", chart), viewer.colour(token))[0] < 50
-            ),
-            f"{name} is gone",
-        )
+        viewer.until(partial(lambda token: pixels(token) < 50, token), f"{name} is gone")
         viewer.button(name).click()
-        viewer.until(
-            lambda token=token: (
-                count_near(viewer.picture("on", chart), viewer.colour(token))[0] > 200
-            ),
-            f"{name} is back",
-        )
+        viewer.until(partial(lambda token: pixels(token) > 200, token), f"{name} is back")
 
 
 def test_markers_are_the_signals_of_the_table_and_of_the_database(
@@ -128,15 +124,17 @@ def test_markers_are_the_signals_of_the_table_and_of_the_database(
             (round(timestamp.timestamp() * 1000), direction, float(price))
             for timestamp, direction, price in query(stack, SIGNALS, "FXY", *bounds(day))
         ]
-        viewer.until(
-            lambda expected=expected: len(viewer.markers()) == len(expected),
-            f"{len(expected)} markers on {day}",
-        )
+        viewer.until(partial(marked, viewer, len(expected)), f"{len(expected)} markers on {day}")
         found = [(each["ts_ms"], each["direction"], each["price"]) for each in viewer.markers()]
         assert sorted(found) == expected
         rows = viewer.find("signals").locator("tbody tr")
         times = [text[:8] for text in rows.locator("td:first-child").all_inner_texts()]
         assert sorted(times) == [new_york(ts_ms) for ts_ms, _, _ in expected]
+
+
+def marked(viewer: Dash, count: int) -> bool:
+    """Tell whether so many signals are marked."""
+    return len(viewer.markers()) == count
 
 
 def new_york(ts_ms: int) -> str:
@@ -152,7 +150,7 @@ def test_a_click_on_a_signal_centres_it(viewer: Dash) -> None:
     viewer.until(viewer.markers, "signals are there")
     first = viewer.find("signals").locator("tbody tr").last
     first.click()
-    wanted = min(viewer.markers(), key=lambda each: each["ts_ms"])["ts_ms"]
+    wanted: int = min(each["ts_ms"] for each in viewer.markers())
 
     def off_centre_ms() -> float:
         view = viewer.view()

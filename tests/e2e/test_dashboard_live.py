@@ -17,7 +17,7 @@ from playwright.sync_api import Browser
 
 from tests.e2e.browser import Dash, built_page, chromium, install_axe
 from tests.e2e.recorded import query
-from tests.e2e.stack import Stack
+from tests.e2e.stack import REPOSITORY, Stack
 from tests.servers import temporary_home
 
 pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
@@ -30,8 +30,11 @@ PASSWORD = "correct horse battery staple"
 @contextmanager
 def demo(**settings: str) -> Iterator[Stack]:
     """Run the demo with its page."""
-    page = {"KITE_GATEWAY_DASHBOARD_DIR": str(built_page())}
-    with temporary_home() as home, Stack(home, *FREE_PORTS, **page, **settings) as running:
+    settings["KITE_GATEWAY_DASHBOARD_DIR"] = str(built_page())
+    with (
+        temporary_home() as home,
+        Stack(home, *FREE_PORTS, repository=REPOSITORY, **settings) as running,
+    ):
         yield running
 
 
