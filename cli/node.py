@@ -1,7 +1,7 @@
 """Node and npm: this machine's if they are new enough, or those that pip installed.
 
-    python -m cli.node npm ci       runs npm in the present directory
-    python -m cli.node script.js    runs a script
+python -m cli.node npm ci       runs npm in the present directory
+python -m cli.node script.js    runs a script
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
     except ServerError as error:
         sys.exit(f"node: {error}")
     command = [*found.npm, *arguments[1:]] if arguments[:1] == ["npm"] else [found.node, *arguments]
-    os.execve(command[0], command, found.environment())
+    os.execve(command[0], command, found.environment())  # noqa: S606 - no shell is the point
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import http.server
 import itertools
 import threading
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.chromium, pytest.mark.timeout(300)]
 
 FREE_PORTS = ("--port", "0", "--nats-port", "0", "--postgres-port", "0")
 PHONE = (390, 844)
+SCRIPT_BYTES_MAX = 150_000
 PASSWORD = "correct horse battery staple"
 
 
@@ -168,6 +170,23 @@ def test_the_status_page_counts_a_restart(stack: Stack, browser: Browser) -> Non
         for heading in ("Checks", "Lanes: from stream to rows", "Gaps of today"):
             assert dash.page.get_by_role("heading", name=heading).count() == 1
         dash.picture("status")
+
+
+def test_its_scripts_stay_small(browser: Browser, stack: Stack) -> None:
+    """What a first visit loads, compressed as every server does it, is within the budget."""
+    with Dash(browser, stack.gateway) as dash:
+        scripts: dict[str, bytes] = {}
+        dash.page.on(
+            "response",
+            lambda answer: (
+                scripts.update({answer.url: b""}) if answer.url.endswith(".js") else None
+            ),
+        )
+        dash.open(t="QQQ", tf="1m")
+        for url in scripts:
+            scripts[url] = dash.page.request.get(url).body()
+        assert len(scripts) > 1
+        assert sum(len(gzip.compress(body)) for body in scripts.values()) <= SCRIPT_BYTES_MAX
 
 
 # -- everybody can use it -------------------------------------------------------------------------
