@@ -20,7 +20,8 @@ from tests.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```(python|js)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-TICK = r"\d{13} \d+\.\d+ (\d+\.\d+|None|null)( (\d+\.\d+|None))?\n"
+_NUMBER = r"\d+(\.\d+)?"
+TICK = rf"\d{{13}} {_NUMBER} ({_NUMBER}|None|null)( ({_NUMBER}|None))?\n"
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 DOCUMENTED = re.compile(r"^\| `(kite_\w+)` \|", re.MULTILINE)
 

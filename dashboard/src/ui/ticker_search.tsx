@@ -75,7 +75,7 @@ export function TickerSearch({ onClose }: { onClose: () => void }) {
       </ul>
       {rows.length === 0 && (
         <p className="px-4 pb-4 text-xs text-ink-3">
-          No ticker like this is followed. Add one with <code>./kite tickers add</code>.
+          No ticker like this is followed. <code>./kite up --tickers</code> names those that are.
         </p>
       )}
     </Dialog>
