@@ -20,6 +20,10 @@ __all__ = ["report", "show", "verdict"]
 # and sizes, more for rates.
 TARGETS: Mapping[str, float] = {
     "chain_catch_up": 0.5,
+    "chart_first_render": 1.0,
+    "chart_frames": 1.0,
+    "page_scripts": 1.0,
+    "wire_to_pixel_p99": 1.0,
     "gateway_cpu": 1.0,
     "gateway_latency_p99": 1.0,
     "indicators_checkpoint": 1.0,
@@ -40,6 +44,7 @@ EXPLAINING = (
     "chain_catch_up_with_start",
     "gateway_cpu_",
     "gateway_latency_p99_",
+    "wire_to_pixel_p50",
 )
 _STYLES = {"met": "green", "won": "green", "missed": "bold red", "lost": "yellow", "": "dim"}
 

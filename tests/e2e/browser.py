@@ -24,7 +24,15 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from cli import page as page_files
 from tests.waiting import eventually
 
-__all__ = ["DASHBOARD", "Dash", "built_page", "chromium", "count_near", "install_axe"]
+__all__ = [
+    "DASHBOARD",
+    "Dash",
+    "built_page",
+    "chromium",
+    "count_near",
+    "find_chromium",
+    "install_axe",
+]
 
 T = TypeVar("T")
 
@@ -43,10 +51,15 @@ def built_page() -> Path:
     return target
 
 
+def find_chromium() -> str | None:
+    """Return the browser's program, if there is one."""
+    return next(filter(None, map(shutil.which, _PROGRAMS)), None)
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Run the browser; skips the test where there is none."""
-    found = next(filter(None, map(shutil.which, _PROGRAMS)), None)
+    found = find_chromium()
     if found is None:
         pytest.skip("needs Chromium (apt-get install chromium)")
     # Chromium refuses to put root into its sandbox.

@@ -25,6 +25,7 @@ export function exposeHook(desk: Desk): void {
       return desk.account.get().state === "ready" && desk.day.load.get().state === "ready";
     },
     store: () => storeOf(desk),
+    newestMs: () => desk.day.showing?.store.lastTs ?? null,
     provisional: () => {
       const store = desk.day.showing?.store;
       return store instanceof CandleStore ? store.provisional : null;
