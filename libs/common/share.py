@@ -46,11 +46,13 @@ class Status(Struct, frozen=True):
 
 
 class Share:
-    """What this instance holds, and what it heard of the others."""
+    """What this instance holds, at first `held` partitions, and what it heard of the others."""
 
-    def __init__(self, on_change: Callable[[int], None] = lambda held: None) -> None:
+    def __init__(
+        self, on_change: Callable[[int], None] = lambda held: None, *, held: int = 0
+    ) -> None:
         self.instance = secrets.token_hex(4)
-        self.held = 0
+        self.held = held
         self._on_change = on_change
         self._peers: dict[str, tuple[int, float]] = {}  # partitions held, and when that was heard
         self._next_s = 0.0

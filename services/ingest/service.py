@@ -18,6 +18,7 @@ from libs.common import calendar
 from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusUnavailable
 from libs.common.runner import Backoff, Runtime, connect_bus
+from libs.common.share import Share, announced
 from services.ingest.backfill import Backfill, Job, RequestBudget
 from services.ingest.checkpoints import Checkpoints, recall
 from services.ingest.core import Core, DayAnswer, Step
@@ -72,7 +73,9 @@ async def serve(runtime: Runtime[Settings]) -> None:
                 )
                 if spool.set_aside is not None:
                     runtime.log.error("spool.set_aside", path=str(spool.set_aside))
-                await Ingest(runtime, bus, stream, publisher).run()
+                # It shares with nobody; whoever watches the stack hears that it is there.
+                async with announced(runtime, bus, Share(held=settings.partitions)):
+                    await Ingest(runtime, bus, stream, publisher).run()
 
 
 class Ingest:

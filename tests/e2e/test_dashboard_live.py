@@ -14,6 +14,7 @@ from typing import Any
 
 import argon2
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 
 from tests.e2e.browser import Dash, built_page, chromium, install_axe
@@ -170,6 +171,18 @@ def test_the_status_page_counts_a_restart(stack: Stack, browser: Browser) -> Non
         for heading in ("Checks", "Lanes: from stream to rows", "Gaps of today"):
             assert dash.page.get_by_role("heading", name=heading).count() == 1
         dash.picture("status")
+
+
+def test_the_readme_s_picture_is_of_this_page(browser: Browser, stack: Stack) -> None:
+    """`make pictures` takes it here; what is shown there is what there is."""
+    with Dash(browser, stack.gateway, color_scheme="dark") as dash:
+        dash.open(t="QQQ", tf="1m")
+        dash.until(dash.markers, "signals are marked")
+        dash.page.mouse.move(900, 400)
+        dash.next_frame()
+        picture = dash.picture("dashboard")
+    with Image.open(REPOSITORY / "docs" / "images" / "dashboard.png") as kept:
+        assert kept.size == picture.size
 
 
 def test_its_scripts_stay_small(browser: Browser, stack: Stack) -> None:
