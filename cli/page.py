@@ -80,7 +80,9 @@ def build(dashboard: Path, target: Path) -> None:
         _npm(node, ("ci", "--no-audit", "--no-fund", "--ignore-scripts"), work)
         _npm(node, ("run", "build"), work)
         (work / "dist" / _MARK).write_text(made_from, encoding="ascii")
-        shutil.rmtree(target, ignore_errors=True)
+        # The old page is moved away and not removed first: there is one all but a moment.
+        if target.exists():
+            target.rename(work / "old")
         (work / "dist").rename(target)
 
 

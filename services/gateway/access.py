@@ -58,6 +58,12 @@ def _gate(state: State) -> Gate:
     return gate
 
 
+def _require_login(request: AnyRequest) -> None:
+    """Refuse strangers again, should the gate ever let one pass."""
+    if not visitor_of(request.scope).authenticated:
+        raise Refused(401, "login_required", "log in first")
+
+
 @post(
     "/login", opt={"body": "password"}, responses=_DONE, tags=["access"], summary="Log in",
     status_code=204,
@@ -111,6 +117,7 @@ async def me(request: AnyRequest, state: State) -> Response[bytes]:
 )  # fmt: skip
 async def live_token(request: AnyRequest, state: State) -> Response[bytes]:
     """A token for `/api/v1/live?token=`: valid once, within a minute."""
+    _require_login(request)
     tokens, now_ms = _gate(state).live_tokens, state.wall.now_ms()
     found = answers.LiveToken(tokens.make(now_ms), now_ms + tokens.life_ms)
     return await json_answer(request, msgspec.json.encode(found), cache="no-store")
@@ -121,6 +128,7 @@ async def live_token(request: AnyRequest, state: State) -> Response[bytes]:
     status_code=202, opt={"body": "command"}, summary="Tell a service what to do",
 )  # fmt: skip
 async def command(
+    request: AnyRequest,
     state: State,
     service: FromPath[Literal["ingest", "indicators", "signals", "writer"]],
     data: JSONBody[Command],
@@ -129,6 +137,7 @@ async def command(
     if state.settings.gateway_auth == "none":
         message = "commands need a login: set KITE_GATEWAY_AUTH=password"
         raise Refused(403, "login_required", message)
+    _require_login(request)
     body = msgspec.json.encode(
         {"command": data.command, "arguments": data.arguments, "sent_ms": state.wall.now_ms()}
     )

@@ -125,9 +125,13 @@ class Day(Struct, frozen=True):
 
 
 class Sessions(Struct, frozen=True):
-    """Weekdays, and which of them is today by the broker's clock."""
+    """Weekdays, and which of them is today by the broker's clock.
+
+    Whoever asks for a finished day with `version` gets an answer that a browser keeps.
+    """
 
     today: str
+    version: str
     days: list[Day]
 
 

@@ -23,6 +23,7 @@ from services.gateway.http import (
     OptionalTimeframe,
     SeriesTimeframe,
     Ticker,
+    Version,
     json_answer,
 )
 
@@ -32,7 +33,9 @@ AnyRequest = Request[Any, Any, Any]
 
 _YEAR_S = 31_536_000
 # What may and must be in a query; the types stand in the handlers.
-_SERIES = {"parameters": ("ticker", "date", "timeframe"), "required": ("ticker", "date")}
+_DAY = ("ticker", "date", "timeframe")
+_SERIES = {"parameters": _DAY, "required": ("ticker", "date")}
+_SERIES_OF_VERSION = {"parameters": (*_DAY, "version"), "required": ("ticker", "date")}
 _SIGNALS = {"parameters": ("date", "ticker", "timeframe"), "required": ("date",)}
 _GAPS = {"parameters": ("date", "ticker"), "required": ("date",)}
 _encoder = msgspec.json.Encoder()
@@ -89,15 +92,18 @@ async def sessions(
 
 @get(
     "/series", responses=responses(answers.Series), tags=["market"], summary="A day of a ticker",
-    opt=_SERIES,
+    opt=_SERIES_OF_VERSION,
 )  # fmt: skip
 async def series(
-    request: AnyRequest, state: State, ticker: Ticker, day: Day, timeframe: SeriesTimeframe = "1m"
-) -> Response[bytes]:
+    request: AnyRequest, state: State, ticker: Ticker, day: Day,
+    timeframe: SeriesTimeframe = "1m", version: Version = None,
+) -> Response[bytes]:  # fmt: skip
     """Ticks or candles of one day in columns; `last_seq` is where live messages go on."""
+    # Asked for first: what is read afterwards is at least as new.
+    is_current = version is not None and version == await _desk(state).version()
     found = await _desk(state).series(ticker, day, timeframe)
     cache = "no-cache"
-    if found.complete:
+    if found.complete and is_current:
         who = "public" if state.settings.public_market else "private"
         cache = f"{who}, max-age={_YEAR_S}, immutable"
     return await json_answer(request, _encoder.encode(found), cache=cache)

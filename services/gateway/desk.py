@@ -39,6 +39,7 @@ READ_AGAIN_S = 0.1
 SESSION_DAYS_MAX = 1500
 SPARKLINE_MAX = 60
 _TICKERS_KEPT_MS, _NAMES_KEPT_MS, _DAYS_KEPT_MS, _HEALTH_KEPT_MS = 1_000, 10_000, 30_000, 1_000
+_VERSION_KEPT_MS = 10_000
 _LOOK_BACK = timedelta(days=40)
 _CLOSES_OF_DAYS_MAX = 5
 _BROKER_KEPT_MS = 5_000
@@ -86,16 +87,28 @@ class _Kept(Generic[T]):
         self._make = make
         self._clock = clock
         self._kept_ms = kept_ms
-        self._lock = asyncio.Lock()
         self._made: tuple[int, T] | None = None
+        self._making: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """Return the value, made anew if it is older than allowed."""
-        async with self._lock:
-            now_ms = self._clock.now_ms()
-            if self._made is None or not 0 <= now_ms - self._made[0] < self._kept_ms:
-                self._made = (now_ms, await self._make())
+        """Return the value, made anew if it is older than allowed; raises what making it raised."""
+        now_ms = self._clock.now_ms()
+        if self._made is not None and 0 <= now_ms - self._made[0] < self._kept_ms:
             return self._made[1]
+        if self._making is None:
+            self._making = asyncio.create_task(self._renew(now_ms))
+            self._making.add_done_callback(self._settle)
+        return await asyncio.shield(self._making)
+
+    async def _renew(self, now_ms: int) -> T:
+        value = await self._make()
+        self._made = (now_ms, value)
+        return value
+
+    def _settle(self, task: asyncio.Task[T]) -> None:
+        self._making = None
+        if not task.cancelled():
+            task.exception()  # whoever asked has it; if all of them left, it is nobody's
 
 
 class Desk:
@@ -113,6 +126,7 @@ class Desk:
         self._names = _Kept(self._make_names, clock, _NAMES_KEPT_MS)
         self._health = _Kept(self._make_health, clock, _HEALTH_KEPT_MS)
         self._noted_ms = _Kept(store.broker_ms, clock, _BROKER_KEPT_MS)
+        self._version = _Kept(store.version, clock, _VERSION_KEPT_MS)
         self._days: dict[tuple[date, date], tuple[int, set[date]]] = {}
 
     # -- time -------------------------------------------------------------------------------------
@@ -160,7 +174,10 @@ class Desk:
                 if name != "position"
             }
         position = self._known(position, subjects.INDICATORS, partition)
-        complete = bool(columns["ts_ms"]) and await self._is_settled(ticker, day, position)
+        known = None not in columns.get("price", ()) and None not in columns["volume"]
+        complete = (
+            bool(columns["ts_ms"]) and known and await self._is_settled(ticker, day, position)
+        )
         return answers.Series(
             ticker=ticker, date=day.isoformat(), timeframe=timeframe,
             epoch_ms=position.epoch_ms, last_seq=position.seq, complete=complete,
@@ -201,14 +218,17 @@ class Desk:
         return Position(self._market.ring(stream, partition).epoch_ms, 0)
 
     async def _is_settled(self, ticker: str, day: date, position: Position) -> bool:
-        """Tell whether a day is over and all of it is in the rows, as far as anybody can know."""
-        broker_ms = self._market.clock.now_ms(self._clock.now_ms())
-        if broker_ms is None or day >= calendar.day_of(broker_ms):
-            return False
+        """Tell whether a day is over and all of it is in the rows, as far as anybody can know.
+
+        The clock on the wall says nothing about that: indicators may have stopped before the end.
+        So the frame up to which the rows go has to be of a later day.
+        """
         ring = self._market.ring(subjects.INDICATORS, self._partition(ticker))
         if ring.epoch_ms != position.epoch_ms or not ring.reaches(position.seq):
             return False
         begin_ms, end_ms = calendar.day_bounds_ms(day)
+        if ring.sent_ms(position.seq) < end_ms:
+            return False
         topics = [("ticks", ticker), *(("candles", ticker, frame) for frame in TIMEFRAME_MS)]
         for topic in topics:
             for entry in ring.since(topic, position.seq):
@@ -285,18 +305,27 @@ class Desk:
             found |= await self._store.closes(by_day[day], day)
         return found
 
+    async def version(self) -> str:
+        """Return a text that is another one after anything stored before has changed."""
+        return await self._version.get()
+
     # -- the calendar -----------------------------------------------------------------------------
 
     async def sessions(self, first: date | None, last: date | None) -> answers.Sessions:
         """Return the weekdays between two days; by default around today."""
         today = await self.today()
+        for name, day in (("from", first), ("to", last)):
+            if day is not None:
+                _require_known(name, day)
         first = first or max(today - timedelta(days=400), calendar.FIRST_DAY)
         last = last or min(max(first, today) + timedelta(days=30), calendar.LAST_DAY)
         _require_range(first, last)
         count = (last - first).days + 1
         days = [day for n in range(count) if (day := first + timedelta(days=n)).weekday() < 5]
+        version = await self.version()
         with_data = await self._with_data(days)
-        return answers.Sessions(today.isoformat(), [_day(day, day in with_data) for day in days])
+        found = [_day(day, day in with_data) for day in days]
+        return answers.Sessions(today.isoformat(), version, found)
 
     async def _with_data(self, days: list[date]) -> set[date]:
         if not days:
@@ -412,12 +441,14 @@ def _day(day: date, has_data: bool) -> answers.Day:
     )  # fmt: skip
 
 
+def _require_known(name: str, day: date) -> None:
+    if not calendar.FIRST_DAY <= day <= calendar.LAST_DAY:
+        known = f"{calendar.FIRST_DAY} to {calendar.LAST_DAY}"
+        message = f"{name}: {day} is outside the calendar, {known}"
+        raise Refused(400, "bad_parameter", message, parameter=name)
+
+
 def _require_range(first: date, last: date) -> None:
-    for name, day in (("from", first), ("to", last)):
-        if not calendar.FIRST_DAY <= day <= calendar.LAST_DAY:
-            known = f"{calendar.FIRST_DAY} to {calendar.LAST_DAY}"
-            message = f"{name}: {day} is outside the calendar, {known}"
-            raise Refused(400, "bad_parameter", message, parameter=name)
     if first > last:
         message = f"from: {first} is after to, {last}: exchange them"
         raise Refused(400, "bad_parameter", message, parameter="from")

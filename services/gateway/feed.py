@@ -25,13 +25,11 @@ from libs.common.errors import BusError
 from libs.common.runner import Backoff, Runtime
 from libs.common.share import Status
 from services.gateway.hub import Hub
-from services.gateway.market_clock import MarketClock
-from services.gateway.messages import Quote
-from services.gateway.ring import Ring
 
 __all__ = ["Feed"]
 
-# How many frames are read back at the start, so that clients find what their snapshot lacks.
+# How many frames of each partition are read back at the start, about, so that clients find what
+# their snapshot lacks.
 FRAMES_BACK = 2_000
 POLL_S = 0.25
 # Frames of one read; decoding them must not hold up everybody else for long.
@@ -74,23 +72,6 @@ class Feed:
             for stream in (subjects.INDICATORS, subjects.SIGNALS)
             for partition in range(partitions)
         }
-
-    @property
-    def clock(self) -> MarketClock:
-        """Broker time."""
-        return self.hub.clock
-
-    def ring(self, stream: str, partition: int) -> Ring:
-        """Return the newest events of a stream's partition."""
-        return self.hub.ring(stream, partition)
-
-    def price(self, ticker: str, ts_ms: int) -> float | None:
-        """Return the price of a tick, if it is new enough to be known here."""
-        return self.hub.price(ticker, ts_ms)
-
-    def last(self, ticker: str) -> Quote | None:
-        """Return what is known of a ticker now."""
-        return self.hub.last(ticker)
 
     async def run(self) -> None:
         """Read until stopped; raises SchemaError for frames of an unknown version."""
@@ -228,7 +209,9 @@ class _Tail:
         last = await self._bus.last(self._stream, self._subject)
         start_seq = 1
         if last is not None:
-            back_seq = max(state.first_seq, state.last_seq - FRAMES_BACK + 1)
+            # A stream counts the frames of all partitions.
+            back = FRAMES_BACK * self._hub.partitions
+            back_seq = max(state.first_seq, state.last_seq - back + 1)
             start_seq = min(back_seq, last.seq + 1)
         self._hub.begin(self._stream, self._partition, state.created_ms, start_seq)
         self._n = None

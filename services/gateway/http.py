@@ -17,7 +17,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.params import QueryParameter
 
-from libs.common.errors import BusError, CalendarError, StoreError
+from libs.common.errors import BusError, CalendarError, Doubt, StoreError
 from libs.common.telemetry import get_logger
 from services.gateway.answers import Refusal, Refused, error_body
 from services.gateway.store import TooMuch
@@ -31,6 +31,7 @@ __all__ = [
     "OptionalTimeframe",
     "SeriesTimeframe",
     "Ticker",
+    "Version",
     "failure",
     "json_answer",
     "only_known_parameters",
@@ -50,6 +51,7 @@ _HINTS = {
     "from": "expected a date, e.g. from=2026-01-05",
     "to": "expected a date, e.g. to=2026-01-05",
     "timeframe": "expected 1m, 5m, 15m or 1h, or for a series tick, e.g. timeframe=1m",
+    "version": "expected the version that /sessions told",
     "service": "expected ingest, indicators, signals or writer",
     "password": "expected a JSON object with the password as a text",
     "command": "expected a JSON object with a command of small letters and an object of arguments",
@@ -65,6 +67,12 @@ LastDay = Annotated[date | None, QueryParameter(name="to", description="last day
 SeriesTimeframe = Annotated[
     Literal["tick", "1m", "5m", "15m", "1h"],
     QueryParameter(description="length of a candle, or ticks"),
+]
+Version = Annotated[
+    str | None,
+    QueryParameter(
+        pattern=r"^[0-9a-f.]{1,60}$", description="of /sessions; a finished day is then kept"
+    ),
 ]
 OptionalTimeframe = Annotated[
     CandleTimeframe | None, QueryParameter(description="only this length of candles")
@@ -141,8 +149,10 @@ def failure(request: Request[Any, Any, Any], error: Exception) -> Response[bytes
     headers = {"Cache-Control": "no-store"}
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(refusal.retry_after_s)
-    if isinstance(error, HTTPException) and error.headers and "Allow" in error.headers:
-        headers["Allow"] = error.headers["Allow"]
+    if isinstance(error, HTTPException):
+        given = {name.lower(): value for name, value in (error.headers or {}).items()}
+        if "allow" in given:
+            headers["Allow"] = given["allow"]
     return Response(
         error_body(refusal), status_code=refusal.status, headers=headers, media_type=JSON
     )
@@ -162,6 +172,9 @@ def _refusal_of(error: Exception, request: Request[Any, Any, Any]) -> Refusal:
     if isinstance(error, CalendarError):
         message = str(error).partition(";")[0]
         return Refusal(400, "bad_parameter", f"date: {message}", "date")
+    if isinstance(error, Doubt):
+        message = "the bus did not confirm it: it may be stored or not, so look before you repeat"
+        return Refusal(503, "unconfirmed", message)
     if isinstance(error, StoreError | BusError):
         get_logger().warning("gateway.unavailable", error=str(error), path=request.url.path)
         what = "database" if isinstance(error, StoreError) else "bus"

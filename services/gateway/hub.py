@@ -17,7 +17,6 @@ Nothing here waits, sends or asks for the time; `Feed` fills the hub and `live` 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
@@ -33,7 +32,7 @@ from services.gateway.market_clock import MarketClock
 from services.gateway.messages import Misunderstood, Quote, Resync, Subscribe
 from services.gateway.ring import EVENTS_MAX, EVERY, Entry, Ring, Topic
 
-__all__ = ["Batch", "Client", "CutOff", "DeliveryClass", "Hub", "Limits", "TooMany"]
+__all__ = ["Batch", "Client", "CutOff", "DeliveryClass", "Hub", "Limits"]
 
 DeliveryClass = Literal["append", "last", "must", "control"]
 # Why a subscription could not go on: its snapshot was too old, it fell behind by events or by
@@ -42,21 +41,15 @@ Resynced = Literal["old", "missed", "behind", "anew"]
 
 POINTS_MAX = 2_000
 LIVE_HZ, REPLAY_HZ = 10.0, 20.0
-_TEXTS_MAX = 256
+_TEXTS_MAX, _TEXTS_LENGTH_MAX = 256, 8 << 20
 
 
 class Limits(Struct, frozen=True):
-    """How much the live connections may take, and how many events each partition keeps."""
+    """How much a live connection may take, and how many events each partition keeps."""
 
-    connections_max: int = 200
-    connections_per_address_max: int = 50
     subscriptions_max: int = 64
     message_bytes_max: int = 8 * 1024
     ring_events_max: int = EVENTS_MAX
-
-
-class TooMany(Exception):
-    """There is no room for another connection; the text says which limit it is."""
 
 
 class CutOff(Exception):
@@ -99,8 +92,9 @@ class Hub:
             for partition in range(partitions)
         }
         self._clients: set[Client] = set()
-        self._addresses: Counter[str] = Counter()
         self._texts: dict[tuple[Any, ...], _Texts] = {}
+        self._texts_length = 0
+        self._epoch_ms = 0  # the incarnation of INDICATORS
 
     @property
     def simulated(self) -> bool:
@@ -120,10 +114,6 @@ class Hub:
         """Return the ring that a ticker's events are in."""
         return self._rings[stream, subjects.partition_of(ticker, self.partitions)]
 
-    def price(self, ticker: str, ts_ms: int) -> float | None:
-        """Return the price of a tick, if it is new enough to be known here."""
-        return self.ring_of(subjects.INDICATORS, ticker).price(ticker, ts_ms)
-
     def last(self, ticker: str) -> Quote | None:
         """Return what is known of a ticker now."""
         return self.latest.quote(ticker)
@@ -132,11 +122,13 @@ class Hub:
 
     def begin(self, stream: str, partition: int, epoch_ms: int, start_seq: int) -> None:
         """Start a partition anew; of another incarnation, nothing that was known holds."""
-        ring = self._rings[stream, partition]
-        if ring.begun and ring.epoch_ms != epoch_ms:
-            self.clock = MarketClock()
-            self.latest.forget()
-        ring.begin(epoch_ms, start_seq)
+        if stream == subjects.INDICATORS and epoch_ms != self._epoch_ms:
+            # Once for all partitions: what one of them has told since then holds.
+            if self._epoch_ms:
+                self.clock = MarketClock()
+                self.latest.forget()
+            self._epoch_ms = epoch_ms
+        self._rings[stream, partition].begin(epoch_ms, start_seq)
         self.wake()
 
     def add(self, stream: str, partition: int, seq: int, frame: Frame, size_bytes: int) -> None:
@@ -152,7 +144,7 @@ class Hub:
 
     def wake(self) -> None:
         """Tell every client that there may be something for it."""
-        self._texts.clear()
+        self._forget_texts()
         for client in self._clients:
             client.wake()
 
@@ -168,44 +160,35 @@ class Hub:
         """How many there are."""
         return len(self._clients)
 
-    def join(self, address: str, wake: Callable[[], None]) -> Client:
-        """Make room for a connection; raises TooMany."""
-        if len(self._clients) >= self.limits.connections_max:
-            raise TooMany(f"there are {self.limits.connections_max} live connections already")
-        if self._addresses[address] >= self.limits.connections_per_address_max:
-            raise TooMany(
-                f"there are {self.limits.connections_per_address_max} live connections from this "
-                "address already"
-            )
-        client = Client(self, address, wake)
+    def join(self, wake: Callable[[], None]) -> Client:
+        """Take a connection in; how many there may be is the gate's business."""
+        client = Client(self, wake)
         self._clients.add(client)
-        self._addresses[address] += 1
         return client
 
     def leave(self, client: Client) -> None:
         """Forget a connection."""
-        if client not in self._clients:
-            return
-        self._clients.remove(client)
-        self._addresses[client.address] -= 1
-        if not self._addresses[client.address]:
-            del self._addresses[client.address]
+        self._clients.discard(client)
 
     def shared(self, key: tuple[Any, ...], make: Callable[[], _Texts]) -> _Texts:
         """Return what was made for another client at the same place, or make it."""
         made = self._texts.get(key)
         if made is None:
-            if len(self._texts) >= _TEXTS_MAX:
-                self._texts.clear()
+            if len(self._texts) >= _TEXTS_MAX or self._texts_length >= _TEXTS_LENGTH_MAX:
+                self._forget_texts()
             made = self._texts[key] = make()
+            self._texts_length += sum(len(text.body) for text in made)
         return made
+
+    def _forget_texts(self) -> None:
+        self._texts.clear()
+        self._texts_length = 0
 
 
 class Client:
     """One connection: what it subscribed to, and when it may get something again."""
 
-    def __init__(self, hub: Hub, address: str, wake: Callable[[], None]) -> None:
-        self.address = address
+    def __init__(self, hub: Hub, wake: Callable[[], None]) -> None:
         self.wake = wake
         self.asked_hz: float | None = None
         self._hub = hub
@@ -244,8 +227,14 @@ class Client:
         self._sent_s = now_s
         for subscription_id, subscription in list(self._subscriptions.items()):
             try:
-                yield from subscription.batches()
+                for batch in subscription.batches():
+                    # While a batch was sent, the client may have ended or replaced this one.
+                    if self._subscriptions.get(subscription_id) is not subscription:
+                        break
+                    yield batch
             except _Lost as lost:
+                if self._subscriptions.get(subscription_id) is not subscription:
+                    continue
                 if subscription.must_deliver and lost.reason == "missed":
                     raise CutOff(lost.text) from lost
                 self.unsubscribe(subscription_id)
@@ -399,6 +388,7 @@ class _Signals:
 
     @staticmethod
     def _make(partition: int, seq: int, entries: list[Entry]) -> Iterator[_Text]:
+        _require_near(entries)
         signals = [entry.event for entry in entries if type(entry.event) is Signal]
         if signals:
             body = messages.signals_body(seq, partition, signals)

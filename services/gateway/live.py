@@ -4,8 +4,9 @@ Each connection has one reader, which answers, and one writer, which flushes at 
 a message is handed over whole. Nothing is queued here: a send that the client does not take blocks
 its own writer alone, and what comes meanwhile waits in the rings that all share.
 
-A connection ends with 1001 when the gateway stops, 1008 when a client talks too much, 1013 when it
-missed what it must not miss; one that takes nothing for `SEND_TIMEOUT_S` is cut.
+A connection ends with 1001 when the gateway stops, 1008 when a client talks too much or its login
+has ended, 1013 when it missed what it must not miss; one that takes nothing for `SEND_TIMEOUT_S` is
+cut.
 
 The handler finds in the application's state: `hub`, `admission`, `live_metrics` and `wall` (a
 clock).
@@ -25,7 +26,7 @@ from libs.common.clock import Clock
 from libs.common.telemetry import Metrics
 from services.gateway import messages
 from services.gateway.answers import Refusal, error_body
-from services.gateway.hub import Batch, Client, CutOff, DeliveryClass, Hub, TooMany
+from services.gateway.hub import Batch, Client, CutOff, DeliveryClass, Hub
 from services.gateway.messages import (
     Error,
     Heartbeat,
@@ -56,6 +57,10 @@ class Admission(Protocol):
 
     def admit(self, scope: Scope) -> Refusal | None:
         """Return why this connection is refused, or None."""
+        ...
+
+    def may_stay(self, scope: Scope) -> bool:
+        """Tell whether what a connection was admitted with still holds; asked at heartbeats."""
         ...
 
     def trusts(self, scope: Scope) -> bool:
@@ -112,13 +117,8 @@ async def endpoint(socket: WebSocket[Any, Any, Any]) -> None:
     if refusal is not None:
         await _refuse(socket, refusal)
         return
-    trusted = state.admission.trusts(socket.scope)
-    session = _Session(socket, state.hub, state.live_metrics, state.wall, trusted=trusted)
-    try:
-        client = state.hub.join(socket.client.host if socket.client else "", session.wake)
-    except TooMany as error:
-        await _refuse(socket, Refusal(503, "too_many_connections", str(error), retry_after_s=5))
-        return
+    session = _Session(socket, state.hub, state.live_metrics, state.wall, state.admission)
+    client = state.hub.join(session.wake)
     state.live_metrics.clients.inc()
     try:
         await session.serve(client)
@@ -163,11 +163,10 @@ class _Session:
         hub: Hub,
         metrics: LiveMetrics,
         wall: Clock,
-        *,
-        trusted: bool,
+        admission: Admission,
     ) -> None:
         self._socket = socket
-        self._trusted = trusted
+        self._admission = admission
         self._hub = hub
         self._metrics = metrics
         self._wall = wall
@@ -253,7 +252,7 @@ class _Session:
 
     async def _obey(self, client: Client, request: messages.Request) -> None:
         if isinstance(request, Subscribe):
-            if request.channel == "status" and not self._trusted:
+            if request.channel == "status" and not self._admission.trusts(self._socket.scope):
                 raise Misunderstood("status: log in first", request.id)
             client.check(request)
             await self._say(Subscribed(request.id))
@@ -278,6 +277,8 @@ class _Session:
         try:
             while not self._hub.stopped:
                 if self._beating is None:
+                    if not self._admission.may_stay(self._socket.scope):
+                        return _End(POLICY_VIOLATION, "logged out", "logged_out")
                     await self._send_beat()
                 if self._news and self._open:
                     self._news = self._open = False

@@ -69,14 +69,22 @@ class Page:
             return None
         kind = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0]
         kind = kind or "application/octet-stream"
-        if not compressed or not kind.startswith(_COMPRESSIBLE):
-            return path.read_bytes(), kind, False
+        try:
+            if not compressed or not kind.startswith(_COMPRESSIBLE):
+                return path.read_bytes(), kind, False
+            return self._compress(path), kind, True
+        except FileNotFoundError:  # a new page is just being put in place
+            return None
+
+    def _compress(self, path: Path) -> bytes:
         key = (path, path.stat().st_mtime_ns)
-        if key not in self._compressed:
+        body = self._compressed.get(key)
+        if body is None:
+            body = gzip.compress(path.read_bytes(), mtime=0)
             if len(self._compressed) >= _COMPRESSED_MAX:
                 self._compressed.clear()
-            self._compressed[key] = gzip.compress(path.read_bytes(), mtime=0)
-        return self._compressed[key], kind, True
+            self._compressed[key] = body
+        return body
 
     def _path(self, name: str) -> Path | None:
         """Return the path of a file below the root, wherever links lead."""

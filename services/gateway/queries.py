@@ -21,11 +21,17 @@ __all__ = [
     "TICKERS",
     "TICKS",
     "TICK_PARTITIONS",
+    "VERSION",
 ]
 
 POSITION = """
     SELECT stream_created_ms AS epoch_ms, seq FROM public.stream_positions
     WHERE stream = $1 AND partition = $2"""
+# What changes when something stored before is corrected or filled, or the store is another one.
+VERSION = """
+    SELECT (SELECT coalesce(max(stream_created_ms), 0) FROM public.stream_positions) AS epoch_ms,
+        (SELECT count(*) FROM public.candle_revisions) AS revisions,
+        (SELECT count(*) FROM public.gaps WHERE state <> 'open') AS gaps"""
 POSITIONS_OF = """
     SELECT partition, stream_created_ms AS epoch_ms, seq FROM public.stream_positions
     WHERE stream = $1"""

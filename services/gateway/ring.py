@@ -81,6 +81,7 @@ class Ring:
         self._begin_empty()
 
     def _begin_empty(self) -> None:
+        self._sent: deque[tuple[int, int]] = deque(maxlen=EVENTS_MAX)  # seq, broker time
         self._events = 0
         self._bytes = 0
         self._held: deque[_Held] = deque()
@@ -105,6 +106,7 @@ class Ring:
     def add(self, seq: int, frame: Frame, size_bytes: int) -> None:
         """Take the next frame in; its sequence is higher than all before."""
         self.last_seq = seq
+        self._sent.append((seq, frame.sent_ms))
         topics: dict[Topic, None] = {}
         events = 0
         for event in frame.events:
@@ -127,19 +129,15 @@ class Ring:
         """Whether every event after `seq` is here, or still to come."""
         return seq >= self.oldest_seq - 1
 
+    def sent_ms(self, seq: int) -> int:
+        """Return the broker's time up to which a frame goes; 0 if it is not known here."""
+        return next((sent_ms for known, sent_ms in reversed(self._sent) if known <= seq), 0)
+
     def since(self, topic: Topic, seq: int) -> list[Entry]:
         """Return the topic's events after `seq`, in order."""
         found = list(takewhile(lambda entry: entry.seq > seq, self._newest_first(topic)))
         found.reverse()
         return found
-
-    def price(self, ticker: str, ts_ms: int) -> float | None:
-        """Return the price of a tick, if it is here."""
-        for entry in self._newest_first(("ticks", ticker)):
-            tick = entry.event
-            if type(tick) is TickIndicator and tick.ts_ms <= ts_ms:
-                return tick.price if tick.ts_ms == ts_ms else None
-        return None
 
     def _newest_first(self, topic: Topic) -> Iterator[Entry]:
         return reversed(self._topics.get(topic, ()))

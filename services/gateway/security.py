@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -56,15 +55,19 @@ _CORS_METHODS = b"GET, POST"
 
 
 class Visitor:
-    """What the gate found out about a request; handlers find it in the scope."""
+    """What the gate found out about a request; handlers find it in the scope.
 
-    __slots__ = ("address", "authenticated", "key", "local")
+    Who came with a token instead of a cookie is known `until_ms`.
+    """
+
+    __slots__ = ("address", "authenticated", "key", "local", "until_ms")
 
     def __init__(self, address: str, *, local: bool, key: str, authenticated: bool) -> None:
         self.address = address
         self.local = local
         self.key = key
         self.authenticated = authenticated
+        self.until_ms = 0
 
 
 def visitor_of(scope: Any) -> Visitor:
@@ -99,6 +102,8 @@ class Gate:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request or connection; see ASGI."""
+        if "path" in scope:
+            scope = {**scope, "path": _canonical(scope["path"])}
         if scope["type"] == "http":
             await self._http(scope, receive, _with_headers(send, self._headers(scope)))
         elif scope["type"] == "websocket":
@@ -117,10 +122,11 @@ class Gate:
         if refusal is not None:
             return refusal
         visitor = self._visitor(scope, headers)
-        if self._needs_login(scope["path"]) and not visitor.authenticated:
-            if not (scope["path"] == LIVE and self._has_token(scope)):
-                return _LOGIN_FIRST
+        if not visitor.authenticated and scope["path"] == LIVE and self._has_token(scope):
             visitor.authenticated = True
+            visitor.until_ms = self._clock.now_ms() + SESSION_LIFE_MS
+        if self._needs_login(scope["path"]) and not visitor.authenticated:
+            return _LOGIN_FIRST
         wait_ms = 0
         if scope["path"].startswith("/api/"):
             wait_ms = self._rates.wait_ms(visitor.address, self._clock.now_ms())
@@ -132,6 +138,14 @@ class Gate:
     def trusts(self, scope: Any) -> bool:
         """Tell whether what was admitted may see more than the market."""
         return visitor_of(scope).authenticated
+
+    def may_stay(self, scope: Any) -> bool:
+        """Tell whether the login that a connection was admitted with still holds."""
+        visitor = visitor_of(scope)
+        if self._settings.gateway_auth == "none" or not visitor.authenticated:
+            return True
+        now_ms = self._clock.now_ms()
+        return now_ms < visitor.until_ms or self.sessions.holds(visitor.key, now_ms)
 
     def _stranger(self, scope: Any, headers: dict[str, str]) -> Refusal | None:
         host = headers.get("host", "")
@@ -260,11 +274,6 @@ class Gate:
             if not self._live[address]:
                 del self._live[address]
 
-    @property
-    def live_connections(self) -> int:
-        """How many live connections there are."""
-        return self._live.total()
-
     def _full(self, address: str) -> Refusal | None:
         if self._live[address] >= self._settings.gateway_connections_per_address_max:
             return _too_many("live connections of one address", 30)
@@ -321,11 +330,15 @@ def _headers_of(scope: Any) -> dict[str, str]:
     return found
 
 
+def _canonical(path: str) -> str:
+    """Return a path as the router reads it, so that no other spelling of it passes the gate."""
+    return "/" + "/".join(part for part in path.split("/") if part)
+
+
 def _cookies(headers: dict[str, str]) -> dict[str, str]:
-    try:
-        return {name: item.value for name, item in SimpleCookie(headers.get("cookie", "")).items()}
-    except CookieError:
-        return {}
+    """Return cookies by name; one that is malformed, as of another program here, harms no other."""
+    pairs = (pair.partition("=") for pair in headers.get("cookie", "").split(";"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _cookie(visitor: Visitor, key: str, age_s: int) -> str:

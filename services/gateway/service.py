@@ -134,11 +134,7 @@ async def run(runtime: Runtime[Settings], listener: socket.socket) -> None:
     settings = runtime.settings
     runtime.health.require("database", "connecting")
     runtime.health.require("bus", "connecting")
-    limits = Limits(
-        connections_max=settings.gateway_connections_max,
-        connections_per_address_max=settings.gateway_connections_per_address_max,
-        message_bytes_max=settings.gateway_message_bytes_max,
-    )
+    limits = Limits(message_bytes_max=settings.gateway_message_bytes_max)
     hub = Hub(settings.partitions, settings.source, limits)
     bus = LateBus()
     try:

@@ -229,6 +229,12 @@ class Store:
         ticks = {datetime.strptime(row[0], "%Y%m%d").replace(tzinfo=UTC).date() for row in names}
         return (ticks & set(days)) | {row[0] for row in rows}
 
+    async def version(self) -> str:
+        """Return a text that is another one after anything stored before has changed."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(queries.VERSION)
+        return ".".join(f"{value:x}" for value in row.values())
+
     # -- health -----------------------------------------------------------------------------------
 
     async def positions(self) -> dict[tuple[str, int], Position]:

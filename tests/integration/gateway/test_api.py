@@ -253,6 +253,8 @@ BAD = [
     ("gaps", {"date": str(DAY), "ticker": "a'b"}, "ticker"),
     ("sessions", {"from": "yesterday"}, "from"),
     ("sessions", {"to": "2050-01-01"}, "to"),
+    ("sessions", {"from": "9999-12-31"}, "from"),
+    ("series", {"ticker": "QQQ", "date": str(DAY), "version": "<new>"}, "version"),
     ("sessions", {"from": "2026-01-02", "to": "2026-01-01"}, "from"),
     ("sessions", {"from": "1990-01-01", "to": "2035-01-01"}, "from"),
     ("tickers", {"page": "1"}, "page"),
@@ -379,14 +381,21 @@ def test_a_finished_day_is_kept_by_browsers(
             await eventually_async(
                 lambda: _broker_day(found), 10, "the broker's clock is at the next day"
             )
-            path = f"/api/v1/series?ticker=QQQ&date={DAY}&timeframe=tick"
-            # The rows are as of before the tick: it may still change, for all they know.
-            behind = await found.client.get(path)
-            assert behind.headers["cache-control"] == "no-cache"
-            await connection.execute("UPDATE stream_positions SET seq = 1")
+            version = (await found.get("sessions"))["version"]
+            plain = f"/api/v1/series?ticker=QQQ&date={DAY}&timeframe=tick"
+            path = f"{plain}&version={version}"
+            # The rows are as of before the tick, or go up to it and not to the end of its day.
+            for seq in (0, 1):
+                await connection.execute("UPDATE stream_positions SET seq = $1", seq)
+                behind = await found.client.get(path)
+                assert behind.json()["complete"] is False
+                assert behind.headers["cache-control"] == "no-cache"
+            await connection.execute("UPDATE stream_positions SET seq = 2")
             done = await found.client.get(path)
             assert done.json()["complete"] is True
             assert done.headers["cache-control"] == "private, max-age=31536000, immutable"
+            for other in (plain, f"{plain}&version=0.0.0"):
+                assert (await found.client.get(other)).headers["cache-control"] == "no-cache"
             await connection.execute(
                 "INSERT INTO gaps VALUES ('QQQ:bars:9', 'QQQ', 'bars', $1, $2, 'wire', 'open')",
                 moment(ts_ms), moment(ts_ms + 60_000),

@@ -15,6 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from cli.servers.nats import NatsServer
 from libs.common.events import TickIndicator
+from services.gateway import live
 from tests.databases import Database, connected
 from tests.integration.gateway.running import DAY, SESSION, Gateway, add_ticks, fill, gateway
 from tests.integration.writer.stage import Feed, feed
@@ -191,6 +192,40 @@ def test_a_command_reaches_its_stream(fresh_nats: NatsServer, migrated_database:
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_parameter")
         large = {"command": "halt", "arguments": {"x": "x" * 20_000}}
         assert (await post(found, "commands/ingest", large)).status_code == 413
+
+    play(fresh_nats, migrated_database, scene)
+
+
+def test_no_other_spelling_opens_anything(
+    fresh_nats: NatsServer, migrated_database: Database
+) -> None:
+    """Slashes more or less lead to the same place, and to the same question."""
+
+    async def scene(found: Gateway, _: Feed) -> None:
+        for path in ("//api/v1/health", "/api//v1/health", "/%61pi/v1//health/"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(found.url[-5:]))
+            host = found.url.removeprefix("http://")
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert (await reader.readline()).split()[1] == b"401", path
+            writer.close()
+
+    play(fresh_nats, migrated_database, scene)
+
+
+def test_logging_out_ends_live_connections(
+    fresh_nats: NatsServer, migrated_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a heartbeat, with the code that says that one may not."""
+    monkeypatch.setattr(live, "HEARTBEAT_S", 0.05)
+
+    async def scene(found: Gateway, _: Feed) -> None:
+        await log_in(found)
+        cookie = "; ".join(f"{name}={value}" for name, value in found.client.cookies.items())
+        async with connect(live_url(found), additional_headers={"Cookie": cookie}) as socket:
+            assert msgspec.json.decode(await socket.recv())["op"] == "hello"
+            await post(found, "logout")
+            await socket.wait_closed()
+            assert (socket.close_code, socket.close_reason) == (1008, "logged out")
 
     play(fresh_nats, migrated_database, scene)
 

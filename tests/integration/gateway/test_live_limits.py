@@ -43,25 +43,6 @@ def test_who_is_not_admitted_gets_an_answer(fresh_nats: NatsServer) -> None:
     asyncio.run(main())
 
 
-def test_connections_are_limited(fresh_nats: NatsServer) -> None:
-    """One too many is told to come again later; who leaves makes room."""
-
-    async def main() -> None:
-        async with staged(fresh_nats, limits=Limits(connections_per_address_max=2)) as stage:
-            async with stage.watching(), stage.watching():
-                with pytest.raises(InvalidStatus) as refused:
-                    await connect(stage.url)
-                response = refused.value.response
-                assert response.status_code == 503
-                assert response.headers["Retry-After"] == "5"
-                assert "2 live connections" in json.loads(response.body or b"")["error"]["message"]
-            await eventually_async(lambda: not stage.hub.clients, DEADLINE_S, "room")
-            async with stage.watching() as watcher:
-                await watcher.hears("hello")
-
-    asyncio.run(main())
-
-
 def test_who_talks_too_much_has_to_go(
     fresh_nats: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,7 @@ def test_every_path_is_described(running: str) -> None:
             error = operation["responses"]["400"]["content"]["application/json"]["schema"]
             assert error == {"$ref": "#/components/schemas/ErrorAnswer"}
     names = [parameter["name"] for parameter in paths["/api/v1/series"]["get"]["parameters"]]
-    assert names == ["ticker", "date", "timeframe"]
+    assert names == ["ticker", "date", "timeframe", "version"]
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])

@@ -22,7 +22,6 @@ from services.gateway.hub import (
     CutOff,
     Hub,
     Limits,
-    TooMany,
 )
 from services.gateway.messages import Misunderstood, Quote, Subscribe
 from tests.live_frames import OPEN_MS, candle, correction, frame, signal, tick
@@ -41,9 +40,9 @@ def hub_of(partitions: int = 1, **limits: int) -> Hub:
     return hub
 
 
-def join(hub: Hub, address: str = "a") -> Client:
+def join(hub: Hub) -> Client:
     """Return a client that nobody needs to wake."""
-    return hub.join(address, lambda: None)
+    return hub.join(lambda: None)
 
 
 def said(client: Client) -> list[dict[str, Any]]:
@@ -354,7 +353,6 @@ def test_quotes_are_conflated_by_ticker() -> None:
     assert said(client) == [{"op": "quotes", "quotes": {"QQQ": {**qqq, "ask": 52.0}}}]
     assert said(one) == []
     assert hub.last("QQQ") == Quote(149.0, OPEN_MS + 49_000, 50.0, 52.0)
-    assert hub.price("QQQ", OPEN_MS + 48_000) == 148.0
 
 
 def test_services_that_fall_silent_disappear() -> None:
@@ -449,21 +447,6 @@ def test_a_replay_is_shown_faster() -> None:
     assert hub.clock.speed == pytest.approx(100)
 
 
-def test_connections_are_limited() -> None:
-    """In all and by address; who leaves makes room."""
-    hub = hub_of(connections_max=3, connections_per_address_max=2)
-    first, _ = join(hub, "a"), join(hub, "a")
-    with pytest.raises(TooMany, match="this address"):
-        join(hub, "a")
-    join(hub, "b")
-    with pytest.raises(TooMany, match="3 live connections"):
-        join(hub, "c")
-    hub.leave(first)
-    hub.leave(first)
-    assert hub.clients == 2
-    join(hub, "a")
-
-
 def test_subscriptions_are_limited() -> None:
     """One of an id that is there replaces it."""
     hub = hub_of(subscriptions_max=2)
@@ -477,3 +460,61 @@ def test_subscriptions_are_limited() -> None:
     client.unsubscribe(1)
     client.unsubscribe(1)
     client.check(ticks_from(0, subscription_id=3))
+
+
+def test_what_was_replaced_says_nothing_more() -> None:
+    """A client subscribes anew under the same id while a batch of the old one is on its way."""
+    hub = hub_of()
+    client = join(hub)
+    client.subscribe(candles_from(0))
+    hub.add(INDICATORS, 0, 1, frame(1, [correction(), candle(3)]), 10)
+    batches = client.collect(1.0)
+    assert json.loads(next(batches).text)["op"] == "corrected"
+    client.subscribe(candles_from(1))
+    assert list(batches) == []
+    assert said(client) == []
+    hub.add(INDICATORS, 0, 2, frame(2, [candle(4)]), 10)
+    assert [message["seq"] for message in said(client)] == [2]
+
+
+def test_what_was_replaced_takes_nothing_with_it() -> None:
+    """The old subscription was lost; the one that took its place goes on."""
+    hub = hub_of()
+    client, other = join(hub), join(hub)
+    client.subscribe(ticks_from(0, subscription_id=5))
+    client.subscribe(ticks_from(0))
+    hub.add(INDICATORS, 0, 1, frame(1, [tick(1)]), 10)
+    batches = client.collect(1.0)
+    assert json.loads(next(batches).text)["id"] == 5
+    hub.begin(INDICATORS, 0, EPOCH_MS + 1, 1)
+    client.subscribe(Subscribe(1, "ticks", "QQQ", None, EPOCH_MS + 1, 0))
+    assert list(batches) == []
+    hub.add(INDICATORS, 0, 1, frame(1, [tick(1)]), 10)
+    assert {message["op"] for message in said(client) if message["id"] == 1} == {"ticks"}
+    assert said(other) == []
+
+
+def test_streams_made_anew_are_forgotten_once() -> None:
+    """What the first partition tells of the new stream stays when the others begin."""
+    hub = hub_of(partitions=2)
+    hub.add(INDICATORS, 0, 1, frame(1, [tick(1)]), 10)
+    hub.begin(INDICATORS, 1, EPOCH_MS + 1, 1)
+    assert hub.last("QQQ") is None
+    hub.add(INDICATORS, 1, 1, frame(1, [tick(1, "SPY")]), 10)
+    hub.begin(SIGNALS, 0, EPOCH_MS + 1, 1)
+    hub.begin(INDICATORS, 0, EPOCH_MS + 1, 1)
+    assert hub.last("SPY") is not None
+
+
+def test_who_asks_for_too_many_signals_takes_a_snapshot() -> None:
+    """One catch-up is as small as those of ticks; the connection stays."""
+    hub = hub_of()
+    client = join(hub)
+    client.subscribe(signals_from({0: 0}))
+    for seq in range(1, 4):
+        many = [signal(seq * POINTS_MAX + number) for number in range(POINTS_MAX // 2)]
+        hub.add(SIGNALS, 0, seq, frame(seq, many), 10)
+    assert [message["op"] for message in said(client)] == ["resync"]
+    client.subscribe(signals_from({0: 2}))
+    (caught_up,) = said(client)
+    assert len(caught_up["signals"]) == POINTS_MAX // 2

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from libs.common.events import Event
 from services.gateway.ring import Ring, topics_of
-from tests.live_frames import OPEN_MS, candle, correction, frame, signal, tick
+from tests.live_frames import candle, correction, frame, signal, tick
 
 TICKERS = ("QQQ", "SPY", "IWM")
 TOPICS = [
@@ -85,12 +86,16 @@ def test_candles_of_a_correction_are_left_out() -> None:
     assert [entry.event for entry in ring.since(("candles", "QQQ", "1h"), 0)] == [correction()]
 
 
-def test_prices_of_ticks() -> None:
-    """Of exactly that time, or none."""
+def test_up_to_which_broker_time_a_frame_goes() -> None:
+    """Of the newest frame at or before a place, also of frames without events; 0 if unknown."""
     ring = Ring()
-    ring.begin(7, 1)
-    ring.add(1, frame(1, [tick(1), tick(3)]), 10)
-    assert ring.price("QQQ", OPEN_MS + 3000) == 103.0
-    assert ring.price("QQQ", OPEN_MS + 1000) == 101.0
-    assert ring.price("QQQ", OPEN_MS + 2000) is None
-    assert ring.price("SPY", OPEN_MS + 1000) is None
+    ring.begin(7, 5)
+    assert ring.sent_ms(5) == 0
+    for seq in (5, 7, 9):
+        made = frame(seq, [tick(seq)] if seq == 7 else [])
+        ring.add(seq, replace(made, sent_ms=1000 * seq), 10)
+    assert [ring.sent_ms(seq) for seq in (4, 5, 6, 7, 8, 9, 100)] == [
+        0, 5000, 5000, 7000, 7000, 9000, 9000,
+    ]  # fmt: skip
+    ring.begin(8, 10)
+    assert ring.sent_ms(9) == 0
