@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import oracle
-from tests.e2e.browser import Dash, built_page, chromium, count_near
+from tests.e2e.browser import MANY_REQUESTS, Dash, built_page, chromium, count_near
 from tests.e2e.recorded import FXY, FXY_DAYS, cut, played, query, wait_until_played
 from tests.e2e.stack import Stack
 from tests.servers import temporary_home
@@ -36,7 +36,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Five days that were played to their end."""
     recording = cut(FXY, FXY_DAYS, tmp_path_factory.mktemp("recording"))
     expected = oracle.candles(oracle.minute_bars(recording))
-    page = {"KITE_GATEWAY_DASHBOARD_DIR": str(built_page())}
+    page = {"KITE_GATEWAY_DASHBOARD_DIR": str(built_page()), **MANY_REQUESTS}
     with temporary_home() as home, played(home, recording, **page) as running:
         wait_until_played(running, "FXY", expected)
         yield running

@@ -21,7 +21,7 @@ import type { Palette } from "./palette";
 type Bar = CandlestickData<UTCTimestamp>;
 type Volume = HistogramData<UTCTimestamp> | WhitespaceData<UTCTimestamp>;
 
-export const VOLUME_PANE = 1;
+const VOLUME_PANE = 1;
 const VOLUME_SHARE = 0.18;
 
 export class BarSeries {
@@ -67,9 +67,12 @@ export class BarSeries {
         priceLineVisible: false,
         lastValueVisible: false,
       },
-      VOLUME_PANE,
+      this.chart.panes().length,
     );
-    this.chart.panes()[VOLUME_PANE]?.setStretchFactor(VOLUME_SHARE);
+    // A pane of its own, right below the prices: an oscillator's moves down.
+    const pane = this.histogram.getPane();
+    pane.moveTo(VOLUME_PANE);
+    pane.setStretchFactor(VOLUME_SHARE);
     this.chart.panes()[0]?.setStretchFactor(1 - VOLUME_SHARE);
     this.shown = null;
   }

@@ -128,6 +128,8 @@ export class ChartEngine {
     this.cursorTs = null;
     this.placesVersion = -1;
     this.bars.clear();
+    // Their old times would stand in the time scale beside those of the new day.
+    this.oscillators.clear();
     this.layAxis();
     this.applyLook();
     this.awaiting = showing.store.count === 0 && kept === null;
@@ -179,6 +181,7 @@ export class ChartEngine {
     this.chart.applyOptions(themeOptions(palette));
     this.lastPrice.setPalette(palette);
     this.bars.setPalette(palette);
+    this.oscillators.repaint();
     this.placeMarks();
     this.invalidate();
   }
@@ -238,6 +241,7 @@ export class ChartEngine {
     this.autoscale();
     this.setRange(firstRange(first, this.lastX(), axis.length, window));
     this.setMode(live ? "follow" : "free");
+    this.events.onView?.(null);
   }
 
   autoscale(): void {

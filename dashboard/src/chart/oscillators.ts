@@ -36,20 +36,31 @@ export class Oscillators {
   private readonly lines = new Map<string, ISeriesApi<"Line">>();
   private shownVersion = -1;
   private shownStore: CandleStore | null = null;
+  private shownColors = "";
 
   constructor(chart: IChartApi) {
     this.chart = chart;
   }
 
+  clear(): void {
+    for (const line of this.lines.values()) this.chart.removeSeries(line);
+    this.lines.clear();
+  }
+
+  /** Takes the colours anew at the next `sync`. */
+  repaint(): void {
+    this.shownColors = "";
+  }
+
   /** Shows exactly the extras of `names`, with the colours of their places among `all`. */
   sync(
-    store: CandleStore | null,
+    store: CandleStore,
     names: readonly string[],
     all: readonly string[],
     palette: Palette,
     offsetMs: number,
   ): void {
-    let changed = store !== this.shownStore || store?.version !== this.shownVersion;
+    let changed = store !== this.shownStore || store.version !== this.shownVersion;
     for (const [name, line] of this.lines) {
       if (names.includes(name)) continue;
       this.chart.removeSeries(line);
@@ -57,26 +68,35 @@ export class Oscillators {
     }
     for (const name of names) {
       if (this.lines.has(name)) continue;
-      this.lines.set(name, this.add(name, all, palette));
+      this.lines.set(name, this.add());
+      this.shownColors = "";
       changed = true;
     }
-    if (!changed || store === null) return;
+    this.paint(all, palette);
+    if (!changed) return;
     for (const [name, line] of this.lines) line.setData(points(store, name, offsetMs));
     this.shownStore = store;
     this.shownVersion = store.version;
   }
 
-  private add(name: string, all: readonly string[], palette: Palette): ISeriesApi<"Line"> {
+  private paint(all: readonly string[], palette: Palette): void {
+    const wanted = all.join();
+    if (wanted === this.shownColors) return;
+    for (const [name, line] of this.lines) {
+      line.applyOptions({
+        color: palette.extras[all.indexOf(name) % palette.extras.length] as string,
+      });
+    }
+    this.shownColors = wanted;
+  }
+
+  /** In the lowest pane, which is made for the first of them. */
+  private add(): ISeriesApi<"Line"> {
     const last = this.chart.panes().length;
     const pane = this.lines.size > 0 ? last - 1 : last;
     const line = this.chart.addSeries(
       LineSeries,
-      {
-        color: palette.extras[all.indexOf(name) % palette.extras.length] as string,
-        lineWidth: 1,
-        priceLineVisible: false,
-        lastValueVisible: true,
-      },
+      { lineWidth: 1, priceLineVisible: false, lastValueVisible: true },
       pane,
     );
     this.chart.panes()[pane]?.setStretchFactor(PANE_SHARE);

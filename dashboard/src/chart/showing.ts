@@ -42,6 +42,6 @@ export const DEFAULT_LOOK: Look = {
 
 export interface EngineEvents {
   onMode?(mode: Mode): void;
-  /** The view was moved by the user or a call, not by following. */
-  onView?(view: View): void;
+  /** The view was moved by the user or a call, not by following; null: to the first one. */
+  onView?(view: View | null): void;
 }

@@ -9,6 +9,8 @@ import type { Phase, Session, SessionDay } from "./types";
 
 /** More than this is a jump (another day is replayed), not a correction. */
 const JUMP_MS = 2000;
+/** Who has not been told the time for so long carries on at the wall's pace: a replay has ended. */
+const CARRIED_MS = 30_000;
 
 export class BrokerClock {
   speed = 1;
@@ -30,7 +32,9 @@ export class BrokerClock {
   /** The broker's time at local time `localMs`; null before it was ever told. */
   nowMs(localMs: number): number | null {
     if (this.baseMs === null) return null;
-    const now = this.baseMs + (localMs - this.atMs) * this.speed;
+    const passed = localMs - this.atMs;
+    const carried = Math.min(passed, CARRIED_MS);
+    const now = this.baseMs + carried * this.speed + (passed - carried);
     this.shownMs = Math.max(this.shownMs, now);
     return this.shownMs;
   }

@@ -36,10 +36,10 @@ export interface DayEvents {
   onNextDay?(): void;
 }
 
-/** Which snapshot will do: one past the cache, one that has reached a position. */
+/** Which snapshot will do, and how often it was asked for in vain. */
 interface Wanted {
+  /** Past the browser's cache. */
   fresh?: boolean;
-  leastSeq?: number;
   attempts?: number;
 }
 
@@ -68,6 +68,10 @@ export class DayFeed {
   private cancelRetry: (() => void) | null = null;
   private attempt = 0;
   private closed = false;
+  /** The newest correction: snapshots before it are shown, and asked for again. */
+  private leastSeq = 0;
+  /** Resyncs since something came live; each waits longer than the one before. */
+  private resyncs = 0;
 
   constructor(
     source: DataSource,
@@ -116,8 +120,8 @@ export class DayFeed {
     if (loading.signal.aborted) return;
     this.attempt = 0;
     this.take(series);
-    const { leastSeq = 0, attempts = 0 } = wanted;
-    if (series.last_seq >= leastSeq || attempts >= CORRECTED_ATTEMPTS) return;
+    const { attempts = 0 } = wanted;
+    if (series.last_seq >= this.leastSeq || attempts >= CORRECTED_ATTEMPTS) return;
     // The correction is on the bus and not yet in the database.
     this.cancelRetry = this.parts.later(
       () => void this.load({ ...wanted, attempts: attempts + 1 }),
@@ -150,9 +154,12 @@ export class DayFeed {
       ...(store.count > 0 ? { last_ts_ms: store.lastTs } : {}),
     };
     const again = {
-      onResync: () => void this.load({ fresh: true }),
+      onResync: () => this.resync(),
       onCorrected: (day: string, seq: number) => {
-        if (day === date) void this.load({ fresh: true, leastSeq: seq });
+        // A snapshot from before the correction makes the server tell of it once more.
+        if (day !== date || seq <= this.leastSeq) return;
+        this.leastSeq = seq;
+        void this.load({ fresh: true });
       },
     };
     this.subscription =
@@ -180,6 +187,15 @@ export class DayFeed {
           );
   }
 
+  private resync(): void {
+    // Of another incarnation of the stream, perhaps: its numbers are others.
+    this.leastSeq = 0;
+    const load = (): void => void this.load({ fresh: true });
+    if (this.resyncs++ === 0) return load();
+    this.cancelRetry?.();
+    this.cancelRetry = this.parts.later(load, backoffMs(this.resyncs - 2, this.parts.random()));
+  }
+
   private changed<T extends { ts_ms: number }>(
     items: readonly T[],
     put: (item: T) => unknown,
@@ -194,6 +210,7 @@ export class DayFeed {
         taken = true;
       }
     }
+    if (taken || later) this.resyncs = 0;
     if (taken) this.events.onChange();
     if (later) this.events.onNextDay?.();
   }

@@ -89,6 +89,47 @@ describe("snapshot, then live", () => {
     expect(feed.store.count).toBe(11);
   });
 
+  it("waits longer for each resync, until something comes live", async () => {
+    world.answer("/series", () => tickSeries(3, 41));
+    follow();
+    await settle();
+    world.socket.open();
+    const asked = (): number => world.cachesOf("/series").length;
+    world.socket.say({ op: "resync", id: 1, reason: "too old" });
+    await settle();
+    expect(asked()).toBe(2);
+    world.socket.say({ op: "resync", id: 2, reason: "too old" });
+    await settle();
+    expect(asked()).toBe(2);
+    await world.pass(600);
+    expect(asked()).toBe(3);
+    world.socket.say({ op: "resync", id: 3, reason: "too old" });
+    await world.pass(600);
+    expect(asked()).toBe(3);
+    await world.pass(600);
+    expect(asked()).toBe(4);
+    world.socket.say(ticks(4, 42, 3));
+    world.socket.say({ op: "resync", id: 4, reason: "too old" });
+    await settle();
+    expect(asked()).toBe(5);
+  });
+
+  it("does not load again for a correction that it has asked for already", async () => {
+    world.answer("/series", () => candleSeries(41, [10, 11]));
+    follow("1m");
+    await settle();
+    world.socket.open();
+    const corrected = { op: "corrected", seq: 50, date: "2026-01-05", revision: 1 };
+    world.socket.say({ ...corrected, id: 1 });
+    await settle();
+    // The server goes on from a snapshot that is older, and tells of the correction again.
+    world.socket.say({ ...corrected, id: 2 });
+    await settle();
+    expect(world.cachesOf("/series")).toHaveLength(2);
+    await world.pass(600);
+    expect(world.cachesOf("/series")).toHaveLength(3);
+  });
+
   it("loads a corrected day until the database has it", async () => {
     world.answer("/series", () => candleSeries(41, [10, 11]));
     const { feed, seen } = follow("1m");
@@ -103,6 +144,7 @@ describe("snapshot, then live", () => {
     expect(seen.onLoaded).toHaveBeenCalledTimes(3);
     expect(world.cachesOf("/series")).toEqual(["default", "reload", "reload"]);
     expect(world.socket.subs().map((sub) => sub["from_seq"])).toEqual([41, 49, 50]);
+    world.socket.say({ op: "corrected", id: 3, seq: 50, date: "2026-01-05", revision: 1 });
     world.socket.say({ op: "corrected", id: 3, seq: 60, date: "2026-01-02", revision: 1 });
     await settle();
     expect(seen.onLoaded).toHaveBeenCalledTimes(3);
@@ -276,17 +318,53 @@ describe("the connection", () => {
     );
   });
 
-  it("does not knock again where it was refused, until asked to", async () => {
-    const seen = statuses();
+  it("waits long where it was shown out, and comes back by itself", async () => {
     world.source.subscribe({ channel: "quotes" }, {});
     await settle();
-    world.socket.onclose?.({ code: 4401 });
+    world.socket.open();
+    world.socket.onclose?.({ code: 1008 });
+    await world.pass(7_000);
+    expect(world.sockets).toHaveLength(1);
+    await world.pass(9_000);
+    expect(world.sockets).toHaveLength(2);
+  });
+
+  it("lets go of the connection at a logout, and takes it up again when it may", async () => {
+    world.source.subscribe({ channel: "quotes" }, {});
+    await settle();
+    world.socket.open();
+    world.answer("/logout", () => ({}));
+    await world.source.logout();
+    expect(world.socket.closed).toBe(true);
     await world.pass(60_000);
     expect(world.sockets).toHaveLength(1);
-    expect(seen[seen.length - 1]?.phase).toBe("refused");
-    world.source.retryNow();
+    world.answer("/me", () => ({ auth: "password", authenticated: false, public_market: false }));
+    await world.source.me();
+    await settle();
+    expect(world.sockets).toHaveLength(1);
+    world.answer("/me", () => ({ auth: "password", authenticated: true, public_market: false }));
+    await world.source.me();
     await settle();
     expect(world.sockets).toHaveLength(2);
+  });
+
+  it("names the version of what it knows for days that are over only", async () => {
+    world.answer("/sessions", () => ({ today: "2026-01-06", version: "7.1.0", days: [] }));
+    world.answer("/series", () => tickSeries(3, 41));
+    await world.source.sessions();
+    await world.source.series("QQQ", "2026-01-05", "tick");
+    await world.source.series("QQQ", "2026-01-06", "tick");
+    const [past, today] = world.asked.filter((url) => url.includes("/series"));
+    expect(past).toContain("version=7.1.0");
+    expect(today).not.toContain("version");
+  });
+
+  it("connects without a token where a public market gives none", async () => {
+    world = new World("https://gateway.example", "https://page.example/");
+    world.answer("/live-token", () => ({ error: { code: "login_required", message: "" } }), 401);
+    world.source.subscribe({ channel: "quotes" }, {});
+    await settle();
+    expect(world.socket.url).toBe("wss://gateway.example/api/v1/live");
   });
 
   it("brings its token along where the gateway is elsewhere", async () => {

@@ -78,6 +78,7 @@ export class GatewaySource implements DataSource {
   private readonly entries = new Map<number, Entry>();
   private readonly statusListeners = new Set<(status: ConnectionStatus) => void>();
   private readonly beatListeners = new Set<BeatListener>();
+  private known: { today: string; version: string | undefined } = { today: "", version: undefined };
   private nextId = 1;
   private hz: number | null = null;
   private phase: ConnectionPhase = "connecting";
@@ -107,10 +108,23 @@ export class GatewaySource implements DataSource {
     });
   }
 
+  private async liveToken(): Promise<string | null> {
+    try {
+      return (await this.call<{ token: string }>("POST", "/live-token", { body: {} })).token;
+    } catch (error) {
+      // A public market lets everybody listen, and gives tokens to those who logged in.
+      if (error instanceof SourceError && error.status === 401) return null;
+      throw error;
+    }
+  }
+
   // --- HTTP ------------------------------------------------------------------------------------
 
-  me(): Promise<Me> {
-    return this.get("/me");
+  async me(): Promise<Me> {
+    const me = await this.get<Me>("/me");
+    // Whoever may listen again does so at once.
+    if (this.started && (me.authenticated || me.public_market)) this.socket.retryNow();
+    return me;
   }
 
   async login(password: string): Promise<void> {
@@ -120,14 +134,17 @@ export class GatewaySource implements DataSource {
 
   async logout(): Promise<void> {
     await this.call("POST", "/logout", { body: {} });
+    this.socket.pause();
   }
 
   async tickers(signal?: AbortSignal): Promise<TickerRow[]> {
     return (await this.get<{ tickers: TickerRow[] }>("/tickers", { signal })).tickers;
   }
 
-  sessions(from?: string, to?: string, signal?: AbortSignal): Promise<Sessions> {
-    return this.get("/sessions", { query: { from, to }, signal });
+  async sessions(from?: string, to?: string, signal?: AbortSignal): Promise<Sessions> {
+    const found = await this.get<Sessions>("/sessions", { query: { from, to }, signal });
+    this.known = { today: found.today, version: found.version };
+    return found;
   }
 
   series(
@@ -137,7 +154,9 @@ export class GatewaySource implements DataSource {
     signal?: AbortSignal,
     fresh = false,
   ): Promise<Series> {
-    const query = { ticker, date, timeframe };
+    // With the version that is known, the browser may keep a day that is over.
+    const { today, version } = this.known;
+    const query = { ticker, date, timeframe, version: date < today ? version : undefined };
     return this.get("/series", { query, signal, cache: fresh ? "reload" : "default" });
   }
 
@@ -227,8 +246,8 @@ export class GatewaySource implements DataSource {
     const url = new URL(this.url("/live", {}), this.pageUrl);
     if (url.origin !== new URL(this.pageUrl).origin) {
       // Another origin's cookie is not sent along with an upgrade; a token of one use stands in.
-      const { token } = await this.call<{ token: string }>("POST", "/live-token", { body: {} });
-      url.searchParams.set("token", token);
+      const token = await this.liveToken();
+      if (token !== null) url.searchParams.set("token", token);
     }
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     return this.openSocket(url.href);

@@ -9,8 +9,9 @@ import { backoffMs } from "./backoff";
 import type { LiveMessage } from "./types";
 
 const SILENCE_MS = 12_000;
-/** The gateway's word for "you may not": a further attempt would not change it. */
-const CLOSE_REFUSED = new Set([4401, 4403, 1008]);
+/** The gateway's word for "you said too much" or "you logged out": come again, but not soon. */
+const CLOSE_POLICY = 1008;
+const UNWELCOME_ATTEMPT = 10;
 
 export interface SocketLike {
   onopen: ((event: never) => void) | null;
@@ -32,7 +33,7 @@ export interface SocketEvents {
   onOpen(): void;
   onMessage(message: LiveMessage): void;
   onPhase(
-    phase: "connecting" | "open" | "reconnecting" | "refused" | "closed",
+    phase: "connecting" | "open" | "reconnecting" | "closed",
     retryAtMs: number | null,
   ): void;
 }
@@ -85,6 +86,15 @@ export class LiveSocket {
     this.drop();
     this.cancelRetry?.();
     this.events.onPhase("closed", null);
+  }
+
+  /** Lets go of the connection until somebody asks for it again. */
+  pause(): void {
+    this.drop();
+    this.cancelRetry?.();
+    this.cancelRetry = null;
+    this.attempt = 0;
+    this.events.onPhase("connecting", null);
   }
 
   /** The user asks, or the machine is back on the net: no more waiting. */
@@ -151,10 +161,7 @@ export class LiveSocket {
     this.socket = null;
     this.drop();
     if (this.stopped) return;
-    if (code !== null && CLOSE_REFUSED.has(code)) {
-      this.events.onPhase("refused", null);
-      return;
-    }
+    if (code === CLOSE_POLICY) this.attempt = Math.max(this.attempt, UNWELCOME_ATTEMPT);
     const waitMs = backoffMs(this.attempt, this.parts.random());
     this.attempt += 1;
     this.events.onPhase("reconnecting", this.parts.now() + waitMs);

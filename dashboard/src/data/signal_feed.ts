@@ -46,6 +46,8 @@ export class SignalFeed {
   private subscription: Subscription | null = null;
   private timer: ReturnType<typeof setTimeout> | null = null;
   private attempt = 0;
+  /** Resyncs since something came live; each waits longer than the one before. */
+  private resyncs = 0;
 
   constructor(source: DataSource, date: string, live: boolean, events: SignalEvents) {
     this.source = source;
@@ -74,8 +76,13 @@ export class SignalFeed {
     } catch (error) {
       if (this.stop.signal.aborted) return;
       this.events.onError?.(error);
-      this.timer = setTimeout(() => void this.load(), backoffMs(this.attempt++, Math.random()));
+      this.loadLater(this.attempt++);
     }
+  }
+
+  private loadLater(attempt: number): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = setTimeout(() => void this.load(), backoffMs(attempt, Math.random()));
   }
 
   private subscribe(epoch_ms: number, from_seq: Record<string, number>): void {
@@ -85,12 +92,16 @@ export class SignalFeed {
       { channel: "signals", ticker: "*", date: this.date, epoch_ms, from_seq },
       {
         onSignals: (signals) => {
+          this.resyncs = 0;
           const fresh = signals.filter(
             (signal) => signal.ts_ms >= from && signal.ts_ms < to && this.book.take(signal),
           );
           if (fresh.length > 0) this.events.onSignals(this.book.list(), fresh);
         },
-        onResync: () => void this.load(),
+        onResync: () => {
+          if (this.resyncs++ === 0) void this.load();
+          else this.loadLater(this.resyncs - 2);
+        },
       },
     );
   }

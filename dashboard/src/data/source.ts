@@ -89,7 +89,7 @@ export interface Subscription {
 }
 
 export type ConnectionPhase =
-  "connecting" | "open" | "reconnecting" | "polling" | "refused" | "closed";
+  "connecting" | "open" | "reconnecting" | "polling" | "closed";
 
 export interface ConnectionStatus {
   phase: ConnectionPhase;

@@ -42,6 +42,7 @@ import type {
 
 export const PAGE_ROWS = 1000;
 export const POLL_MS = 60_000;
+const AFTER_CLOSE_MS = 5 * POLL_MS;
 const OVERLAP_MS = 2 * POLL_MS;
 /** More than any day has; a table that goes on beyond it is not what it seems. */
 const PAGES_MAX = 200;
@@ -80,6 +81,8 @@ export class SupabaseSource implements DataSource {
     retryAtMs: null,
   };
   private polling = false;
+  /** When the market was last seen open. */
+  private openMs = Number.NEGATIVE_INFINITY;
 
   constructor(client: SupabaseClient, now: () => number = Date.now) {
     this.client = client;
@@ -285,7 +288,7 @@ export class SupabaseSource implements DataSource {
 
   /** Asks for what is new, in market hours only; called by the timer. */
   async pollAll(always = false): Promise<void> {
-    if (this.polling || (!always && (await this.clock()).phase === "closed")) return;
+    if (this.polling || (!always && !(await this.isDue()))) return;
     this.polling = true;
     const startedMs = this.now();
     try {
@@ -306,6 +309,15 @@ export class SupabaseSource implements DataSource {
     }
   }
 
+  /** In market hours, and a little longer: the last candles are stored when it has closed. */
+  private async isDue(): Promise<boolean> {
+    if ((await this.clock()).phase !== "closed") {
+      this.openMs = this.now();
+      return true;
+    }
+    return this.now() - this.openMs < AFTER_CLOSE_MS;
+  }
+
   // --- Within ----------------------------------------------------------------------------------
 
   private async poll(poll: Poll): Promise<void> {
@@ -315,19 +327,23 @@ export class SupabaseSource implements DataSource {
       const afterMs = Math.max(poll.afterMs - OVERLAP_MS, midnightMs(request.date) - 1);
       const bounds = dayBounds(request.date, afterMs);
       const [ticks, values] = await Promise.all(this.tickPages(request.ticker, bounds));
+      if (!this.polls.has(poll)) return; // Closed while it was under way.
       const series = tickSeries(null, ticks, values);
       if (series.ts_ms.length > 0) handlers.onTicks?.(series);
       poll.afterMs = series.ts_ms[series.ts_ms.length - 1] ?? poll.afterMs;
     } else if (request.channel === "candles") {
       // All of the day: a correction changes candles that are known already.
       const rows = await this.candles(request.ticker, request.timeframe, dayBounds(request.date));
+      if (!this.polls.has(poll)) return;
       const candles: Candle[] = rows.map(candleOf);
       if (candles.length > 0) handlers.onCandles?.(candles);
     } else if (request.channel === "signals") {
       const { signals } = await this.signals({ date: request.date });
+      if (!this.polls.has(poll)) return;
       if (signals.length > 0) handlers.onSignals?.(signals);
     } else if (request.channel === "quotes") {
       const rows = await this.tickers();
+      if (!this.polls.has(poll)) return;
       handlers.onQuotes?.(
         Object.fromEntries(
           rows.map((row) => [

@@ -46,6 +46,8 @@ export interface SessionDay {
 
 export interface Sessions {
   today: string;
+  /** Another one after any correction; absent where nobody counts them. */
+  version?: string;
   days: SessionDay[];
 }
 

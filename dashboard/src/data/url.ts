@@ -2,7 +2,8 @@
  * What the page shows, in its address: a link shows somebody else the same.
  *
  * `?t=QQQ&d=2026-01-05&tf=1m&style=line&x=ema9&from=…&to=…`; without `d` the page is on the current
- * day, without `from` and `to` on the first view of it. What does not make sense is left out.
+ * day, without `from` and `to` on the first view of it; those two need a day. What does not make
+ * sense is left out.
  */
 
 import { TIMEFRAMES } from "./types";
@@ -39,7 +40,8 @@ export function readUrl(search: string): UrlState {
       .split(",")
       .filter((name) => EXTRA.test(name))
       .slice(0, EXTRAS_MAX),
-    view: readView(query),
+    // A stretch of no certain day would be one of another day tomorrow.
+    view: isDate(date) ? readView(query) : null,
     page: query.get("p") === "status" ? "status" : "chart",
   };
 }

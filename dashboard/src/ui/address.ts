@@ -16,12 +16,12 @@ export function viewOf(url: UrlState): View {
   };
 }
 
-/** Leaves out what a plain address shows anyway. */
-export function urlOf(view: View, range: Range): UrlState {
+/** Leaves out what a plain address shows anyway. A stretch belongs to its day, `shown`. */
+export function urlOf(view: View, range: Range, shown: string | null): UrlState {
   return {
     page: view.page,
     ticker: view.ticker,
-    date: view.date,
+    date: range === null ? view.date : shown,
     timeframe: view.timeframe === "1m" ? null : view.timeframe,
     style: view.style === "candles" ? null : view.style,
     extras: [...view.extras],

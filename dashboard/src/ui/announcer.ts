@@ -14,6 +14,10 @@ export interface Toast {
 const TOASTS_MAX = 3;
 const TOAST_MS = 8_000;
 
+function spokenText(signal: Signal): string {
+  return `New signal: ${signalTitle(signal)}, ${signalDetail(signal)}`;
+}
+
 export class Announcer {
   readonly toasts = createStore<readonly Toast[]>([]);
   /** What screen readers are told. */
@@ -24,14 +28,18 @@ export class Announcer {
     readonly open: (signal: Signal) => void,
   ) {}
 
-  announce(signal: Signal): void {
+  /** Tells of signals that came at the same time. */
+  announce(signals: readonly Signal[]): void {
+    const [newest] = signals.slice(-1);
+    if (newest === undefined) return;
     const { sound, notifications } = this.preferences.get();
-    const toast = { key: `${signal.id}/${signal.revision}`, signal };
-    this.toasts.set([...this.toasts.get(), toast].slice(-TOASTS_MAX));
-    this.spoken.set(`New signal: ${signalTitle(signal)}, ${signalDetail(signal)}`);
-    window.setTimeout(() => this.dismiss(toast.key), TOAST_MS);
-    if (sound) playTone(signal.direction);
-    if (notifications && document.hidden) notify(signal, () => this.open(signal));
+    const toasts = signals.map((signal) => ({ key: `${signal.id}/${signal.revision}`, signal }));
+    this.toasts.set([...this.toasts.get(), ...toasts].slice(-TOASTS_MAX));
+    this.spoken.set(signals.map(spokenText).join(". "));
+    for (const { key } of toasts) window.setTimeout(() => this.dismiss(key), TOAST_MS);
+    if (sound) playTone(newest.direction);
+    if (!notifications || !document.hidden) return;
+    for (const signal of signals) notify(signal, () => this.open(signal));
   }
 
   dismiss(key: string): void {

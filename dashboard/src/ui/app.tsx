@@ -25,16 +25,16 @@ const StatusPage = lazy(() => import("./status_page"));
 type Range = { from_ms: number; to_ms: number };
 
 /** Keeps the address at what is shown, so that a link shows somebody else the same. */
-function useAddress(desk: Desk): (range: Range) => void {
+function useAddress(desk: Desk): (range: Range | null) => void {
   const [writer] = useState(() => new UrlWriter());
-  const [place] = useState<{ range: Range | null }>({ range: null });
+  const [place] = useState<{ range: Range | null }>({ range: desk.firstRange });
   useEffect(() => {
     let shown = `${desk.date()}`;
     return desk.view.subscribe(() => {
       // A stretch of another day would point nowhere.
       if (shown !== `${desk.date()}`) place.range = null;
       shown = `${desk.date()}`;
-      writer.write(urlOf(desk.view.get(), place.range));
+      writer.write(urlOf(desk.view.get(), place.range, desk.date()));
     });
   }, [desk, writer, place]);
   useEffect(
@@ -42,14 +42,14 @@ function useAddress(desk: Desk): (range: Range) => void {
       desk.mode.subscribe(() => {
         if (desk.mode.get() !== "follow" || place.range === null) return;
         place.range = null;
-        writer.write(urlOf(desk.view.get(), null));
+        writer.write(urlOf(desk.view.get(), null, null));
       }),
     [desk, writer, place],
   );
   return useCallback(
     (range) => {
       place.range = desk.mode.get() === "follow" ? null : range;
-      writer.write(urlOf(desk.view.get(), place.range));
+      writer.write(urlOf(desk.view.get(), place.range, desk.date()));
     },
     [desk, writer, place],
   );
@@ -58,7 +58,7 @@ function useAddress(desk: Desk): (range: Range) => void {
 interface ChartPageProps {
   picking: boolean;
   onPicking: (open: boolean) => void;
-  onView: (range: Range) => void;
+  onView: (range: Range | null) => void;
 }
 
 function ChartPage({ picking, onPicking, onView }: ChartPageProps) {

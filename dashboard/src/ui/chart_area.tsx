@@ -104,7 +104,11 @@ function ToLive() {
   );
 }
 
-export function ChartArea({ onView }: { onView: (view: { from_ms: number; to_ms: number }) => void }) {
+interface ChartAreaProps {
+  onView: (view: { from_ms: number; to_ms: number } | null) => void;
+}
+
+export function ChartArea({ onView }: ChartAreaProps) {
   const desk = useDesk();
   const host = useRef<HTMLDivElement>(null);
   const { ticker, timeframe } = useStore(desk.view);
@@ -116,7 +120,7 @@ export function ChartArea({ onView }: { onView: (view: { from_ms: number; to_ms:
   }, [desk, onView]);
   useEffect(() => {
     desk.chart()?.setPalette(chartPalette());
-  }, [desk, preferences.theme, preferences.palette]);
+  }, [desk, preferences]);
   const shown = load.state === "ready";
   const date = desk.date();
   const label = [

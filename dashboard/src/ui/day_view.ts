@@ -25,11 +25,13 @@ export interface DayViewEvents {
 }
 
 const GAPS_EVERY_MS = 30_000;
+const GAPS_AGAIN_MS = 5_000;
 
 export class DayView {
   readonly load = createStore<Load>({ state: "loading" });
   readonly extras = createStore<readonly string[]>([]);
-  readonly gaps = createStore<readonly Gap[]>([]);
+  /** Null until they are known. */
+  readonly gaps = createStore<readonly Gap[] | null>(null);
   showing: Showing | null = null;
   private feed: DayFeed | null = null;
   private abort = new AbortController();
@@ -43,7 +45,7 @@ export class DayView {
   open(request: DayRequest): void {
     this.close();
     this.load.set({ state: "loading" });
-    this.setGaps([]);
+    this.setGaps(null);
     this.feed = new DayFeed(this.source, request, {
       onLoaded: (series) => this.loaded(request, series),
       onChange: () => this.changed(),
@@ -55,8 +57,6 @@ export class DayView {
       },
     });
     void this.fetchGaps(request);
-    if (!request.live) return;
-    this.gapsTimer = window.setInterval(() => void this.fetchGaps(request), GAPS_EVERY_MS);
   }
 
   /** Shows a day of which is known that it has nothing. */
@@ -78,7 +78,7 @@ export class DayView {
     this.extras.set([]);
     this.abort.abort();
     this.abort = new AbortController();
-    window.clearInterval(this.gapsTimer);
+    window.clearTimeout(this.gapsTimer);
   }
 
   private loaded(request: DayRequest, series: Omit<Series, "ts_ms">): void {
@@ -108,15 +108,22 @@ export class DayView {
     const { signal } = this.abort;
     try {
       const gaps = await this.source.gaps(request.date, request.ticker, signal);
-      if (!signal.aborted) this.setGaps(gaps);
+      if (signal.aborted) return;
+      this.setGaps(gaps);
+      if (request.live) this.fetchGapsLater(request, GAPS_EVERY_MS);
     } catch (error) {
-      // The chart is good without them, and they are asked for again soon.
-      if (!signal.aborted) console.warn("gaps:", error);
+      if (signal.aborted) return;
+      console.warn("gaps:", error); // The chart is good without them, and they are asked for again.
+      this.fetchGapsLater(request, GAPS_AGAIN_MS);
     }
   }
 
-  private setGaps(gaps: readonly Gap[]): void {
+  private fetchGapsLater(request: DayRequest, ms: number): void {
+    this.gapsTimer = window.setTimeout(() => void this.fetchGaps(request), ms);
+  }
+
+  private setGaps(gaps: readonly Gap[] | null): void {
     this.gaps.set(gaps);
-    this.events.onGaps(gaps);
+    this.events.onGaps(gaps ?? []);
   }
 }

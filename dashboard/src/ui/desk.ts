@@ -7,9 +7,9 @@ import { ChartEngine, type EngineEvents, type Look, type Showing } from "../char
 import type { Palette } from "../chart/palette";
 import type { Mode } from "../chart/view";
 import { BrokerClock } from "../data/clock";
-import { dateAt } from "../data/newyork";
+import { addDays, dateAt } from "../data/newyork";
 import { SourceError, type ConnectionStatus, type DataSource } from "../data/source";
-import type { Me, Sessions, Signal, Timeframe } from "../data/types";
+import type { Me, Sessions, Signal, TickerRow, Timeframe } from "../data/types";
 import { Announcer } from "./announcer";
 import { adjacentDay, findDay, latestDay, whyEmpty } from "./days";
 import { DayView } from "./day_view";
@@ -35,6 +35,11 @@ export type Account =
   | { state: "ready"; me: Me };
 
 const TICKERS_EVERY_MS = 60_000;
+const CALENDAR_EVERY_MS = 600_000;
+const CALENDAR_AGAIN_MS = 5_000;
+/** After so long without a connection: perhaps it is the login that is missing. */
+const ACCOUNT_AFTER_MS = 8_000;
+const OLD_DAYS_MAX = 1_400;
 const ASK_AGAIN_MS = 3_000;
 const HIDDEN_HZ = 1;
 
@@ -53,12 +58,18 @@ export class Desk {
   private opened = "";
   private centreMs: number | null = null;
   private timer = 0;
+  /** The old day that the calendar was last asked for. */
+  private reaching = "";
+  private hasShown = false;
+  private calendarDueMs = 0;
+  private accountDueMs = 0;
 
   constructor(
     readonly source: DataSource,
     readonly view: Store<View>,
     readonly preferences: Store<Preferences>,
-    private firstRange: { from_ms: number; to_ms: number } | null = null,
+    /** Where the address puts the first view. */
+    readonly firstRange: { from_ms: number; to_ms: number } | null = null,
   ) {
     this.announcer = new Announcer(preferences, (signal) => this.centre(signal));
     this.day = new DayView(source, {
@@ -69,13 +80,14 @@ export class Desk {
     });
     this.signals = new SignalList(source, {
       onChange: () => this.engine?.setSignals(this.markers()),
-      onNew: (signal) => this.announcer.announce(signal),
+      onNew: (signals) => this.announcer.announce(signals),
     });
     view.subscribe(() => this.reopen());
     preferences.subscribe(() => this.engine?.setLook(this.look()));
     source.onStatus((status) => {
       this.status = status;
-      this.wasConnected ||= status.phase === "open" || status.phase === "polling";
+      this.wasConnected ||= this.connected();
+      if (this.connected()) this.accountDueMs = 0;
     });
     source.onBeat((beat, atMs) => this.heard(beat.broker_ms, beat.speed, atMs));
     document.addEventListener("visibilitychange", () => this.adjustRate());
@@ -113,6 +125,37 @@ export class Desk {
     await this.start();
   }
 
+  /** Shows the way in to who looks at a public market without being somebody. */
+  askLogin(): void {
+    const account = this.account.get();
+    if (account.state === "ready") this.account.set({ state: "login", me: account.me });
+  }
+
+  /** Whether there is a login that this viewer has not made. */
+  mayLogin(): boolean {
+    const account = this.account.get();
+    return account.state === "ready" && account.me.auth === "password" && !account.me.authenticated;
+  }
+
+  private connected(): boolean {
+    return this.status?.phase === "open" || this.status?.phase === "polling";
+  }
+
+  /** A gateway that was started anew knows nobody: ask who we are, and begin again if need be. */
+  private async checkAccount(): Promise<void> {
+    const account = this.account.get();
+    if (account.state !== "ready" || this.connected()) return;
+    if (this.accountDueMs === 0) this.accountDueMs = Date.now() + ACCOUNT_AFTER_MS;
+    if (Date.now() < this.accountDueMs) return;
+    this.accountDueMs = Date.now() + ACCOUNT_AFTER_MS;
+    try {
+      const me = await this.source.me();
+      if (me.authenticated !== account.me.authenticated) await this.start();
+    } catch {
+      // It is away, as the badge says; asked again soon.
+    }
+  }
+
   private async loadCommon(): Promise<void> {
     const [calendar, tickers, clock] = await Promise.all([
       this.source.sessions(),
@@ -120,8 +163,12 @@ export class Desk {
       this.source.clock(),
     ]);
     this.heard(clock.broker_ms, clock.speed, Date.now());
-    this.board.setTickers(tickers);
     this.calendar.set(calendar);
+    this.takeTickers(tickers);
+  }
+
+  private takeTickers(tickers: TickerRow[]): void {
+    this.board.setTickers(tickers);
     const first = tickers[0]?.ticker ?? null;
     if (this.view.get().ticker === null && first !== null) this.view.patch({ ticker: first });
   }
@@ -148,27 +195,65 @@ export class Desk {
     this.keepCurrent = () => undefined; // Once is enough, however often somebody logs in.
     window.setInterval(() => void this.refreshTickers(), TICKERS_EVERY_MS);
     window.setInterval(() => this.checkDate(), 1000);
+    window.setInterval(() => void this.checkAccount(), 1000);
   }
 
   private async refreshTickers(): Promise<void> {
     try {
-      this.board.setTickers(await this.source.tickers());
+      this.takeTickers(await this.source.tickers());
     } catch (error) {
       console.warn("tickers:", error); // The badge tells the viewer; the next minute asks again.
     }
   }
 
-  /** A new day may begin while somebody watches. */
+  /** A new day may begin while somebody watches; and earlier ones may be corrected. */
   private checkDate(): void {
     const now = this.nowMs();
     const calendar = this.calendar.get();
-    if (now === null || calendar === null || dateAt(now) === calendar.today) return;
-    this.calendar.set({ ...calendar, today: dateAt(now) });
-    this.reopen();
-    void this.source.sessions().then(
-      (found) => this.calendar.set(found),
-      (error: unknown) => console.warn("sessions:", error),
-    );
+    // Without a connection nobody knows the day, and what is on the screen stays.
+    if (now === null || calendar === null || !this.connected()) return;
+    const local = Date.now();
+    if (local < this.calendarDueMs && dateAt(now) === calendar.today) return;
+    if (local < this.calendarDueMs - CALENDAR_EVERY_MS + CALENDAR_AGAIN_MS) return;
+    this.calendarDueMs = local + CALENDAR_EVERY_MS;
+    void this.refreshCalendar();
+  }
+
+  private async refreshCalendar(): Promise<void> {
+    try {
+      this.putCalendar(await this.source.sessions());
+      this.reopen();
+    } catch (error) {
+      console.warn("sessions:", error); // Asked again after a few seconds.
+      this.calendarDueMs = Date.now() + CALENDAR_AGAIN_MS;
+    }
+  }
+
+  /** Keeps the older days that were asked for before. */
+  private putCalendar(found: Sessions): void {
+    const first = found.days[0]?.date ?? "";
+    const older = this.calendar.get()?.days.filter((day) => day.date < first) ?? [];
+    this.calendar.set({ ...found, days: [...older, ...found.days] });
+  }
+
+  /** Brings the calendar back to a day before its first one. */
+  private async reach(date: string): Promise<void> {
+    const first = this.calendar.get()?.days[0]?.date;
+    if (first === undefined || date >= first || this.reaching === date) return;
+    this.reaching = date;
+    const from = addDays(date, -40);
+    const far = addDays(from, OLD_DAYS_MAX);
+    try {
+      const to = addDays(first, -1);
+      const found = await this.source.sessions(from, to < far ? to : far);
+      const calendar = this.calendar.get();
+      if (calendar === null) return;
+      const older = found.days.filter((day) => day.date < first);
+      this.calendar.set({ ...calendar, days: [...older, ...calendar.days] });
+      this.reopen();
+    } catch (error) {
+      console.warn("sessions:", error); // The day itself is shown; only its neighbours are unknown.
+    }
   }
 
   private heard(brokerMs: number | null, speed: number, atMs: number): void {
@@ -233,9 +318,10 @@ export class Desk {
     const live = date === calendar.today;
     const wanted = JSON.stringify([ticker, date, timeframe, live]);
     if (wanted === this.opened) return;
-    const [, before] = this.opened === "" ? [] : (JSON.parse(this.opened) as string[]);
+    const [, before, , wasLive] = this.opened === "" ? [] : (JSON.parse(this.opened) as unknown[]);
     this.opened = wanted;
-    if (before !== date) this.signals.open(date, live);
+    void this.reach(date);
+    if (before !== date || wasLive !== live) this.signals.open(date, live);
     const reason = whyEmpty(findDay(calendar.days, date), date, calendar.today);
     if (reason !== null) this.day.openEmpty(reason);
     else this.day.open({ ticker, date, timeframe, live });
@@ -270,9 +356,9 @@ export class Desk {
     const { engine } = this;
     if (engine === null) return;
     engine.setSignals(this.markers());
-    engine.setGaps(this.day.gaps.get());
-    engine.show(showing, this.firstRange);
-    this.firstRange = null;
+    engine.setGaps(this.day.gaps.get() ?? []);
+    engine.show(showing, this.hasShown ? null : this.firstRange);
+    this.hasShown = true;
     this.mode.set(engine.mode());
     this.centreNow();
   }

@@ -8,7 +8,8 @@ interface DialogProps {
   title: string;
   onClose: () => void;
   width?: string;
-  children: ReactNode;
+  /** Is handed the way to close it, which gives the focus back. */
+  children: ReactNode | ((close: () => void) => ReactNode);
 }
 
 /** The browser's own modal dialog: it keeps the focus, closes on Escape and gives the focus back. */
@@ -42,7 +43,7 @@ export function Dialog({ title, onClose, width = "max-w-lg", children }: DialogP
           <Icon name="close" />
         </button>
       </header>
-      {children}
+      {typeof children === "function" ? children(() => ref.current?.close()) : children}
     </dialog>
   );
 }

@@ -38,18 +38,21 @@ export function Dropdown(props: DropdownProps) {
     const outside = (event: PointerEvent): void => {
       if (!root.current?.contains(event.target as Node)) setOpen(false);
     };
+    // Also while what hangs below is still being loaded, and has no focus.
+    const escape = (event: KeyboardEvent): void => {
+      if (event.key === "Escape") close();
+    };
     document.addEventListener("pointerdown", outside);
-    return () => document.removeEventListener("pointerdown", outside);
+    document.addEventListener("keydown", escape);
+    return () => {
+      document.removeEventListener("pointerdown", outside);
+      document.removeEventListener("keydown", escape);
+    };
   });
   return (
     <div
       ref={root}
       className="relative"
-      onKeyDown={(event) => {
-        if (event.key !== "Escape" || !open) return;
-        event.stopPropagation();
-        close();
-      }}
       onBlur={(event) => {
         const next = event.relatedTarget as Node | null;
         if (next !== null && !root.current?.contains(next)) setOpen(false);

@@ -5,6 +5,7 @@ import { type FormEvent, useState } from "react";
 import { SourceError } from "../data/source";
 import { useDesk } from "./desk_context";
 import { Logo } from "./icons";
+import { useStore } from "./store";
 
 function messageOf(error: unknown): string {
   if (error instanceof SourceError && error.status === 401) return "This is not the password.";
@@ -17,6 +18,7 @@ function messageOf(error: unknown): string {
 
 export default function LoginPage() {
   const desk = useDesk();
+  const account = useStore(desk.account);
   const [message, setMessage] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
   const submit = async (event: FormEvent<HTMLFormElement>): Promise<void> => {
@@ -61,6 +63,11 @@ export default function LoginPage() {
         <button type="submit" className="solid" disabled={busy}>
           {busy ? "Signing in…" : "Sign in"}
         </button>
+        {account.state === "login" && account.me.public_market && (
+          <button type="button" className="quiet justify-center!" onClick={() => void desk.start()}>
+            Back to the chart
+          </button>
+        )}
       </form>
     </main>
   );

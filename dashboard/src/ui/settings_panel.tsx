@@ -110,6 +110,21 @@ export default function SettingsPanel({ close }: { close: () => void }) {
         checked={preferences.shortcuts}
         onChange={(shortcuts) => desk.preferences.patch({ shortcuts })}
       />
+      {desk.mayLogin() && (
+        <>
+          <hr className="my-1 border-line" />
+          <button
+            type="button"
+            className="quiet justify-start!"
+            onClick={() => {
+              close();
+              desk.askLogin();
+            }}
+          >
+            <Icon name="exit" /> Sign in
+          </button>
+        </>
+      )}
       {canLeave && (
         <>
           <hr className="my-1 border-line" />

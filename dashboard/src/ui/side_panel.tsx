@@ -25,7 +25,7 @@ export function SidePanel() {
   const counts: Record<Tab, number> = {
     signals: signals.filter((signal) => signal.ticker === ticker).length,
     prices: 0,
-    gaps: gaps.filter((gap) => gap.state !== "filled").length,
+    gaps: (gaps ?? []).filter((gap) => gap.state !== "filled").length,
   };
   const turn = (step: number): void => {
     const next = TABS[(TABS.indexOf(tab) + step + TABS.length) % TABS.length] ?? tab;

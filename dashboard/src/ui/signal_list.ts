@@ -7,8 +7,8 @@ import { createStore } from "./store";
 
 export interface SignalListEvents {
   onChange(): void;
-  /** A signal of now, which was not known before; never one that a correction brought. */
-  onNew(signal: Signal): void;
+  /** Signals of now, which were not known before; never those that a correction brought. */
+  onNew(signals: readonly Signal[]): void;
 }
 
 /** Those of `fresh` that a trader has not seen and may act on. */
@@ -38,7 +38,7 @@ export class SignalList {
         const news = newsOf(this.signals.get(), fresh);
         this.state.set("ready");
         this.put(signals);
-        for (const signal of news) this.events.onNew(signal);
+        if (news.length > 0) this.events.onNew(news);
       },
       onError: () => {
         if (this.signals.get().length === 0) this.state.set("error");

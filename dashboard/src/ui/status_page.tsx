@@ -241,6 +241,11 @@ export default function StatusPage() {
         {error !== null && (
           <p role="alert" className="rounded-md bg-down-soft px-4 py-2 text-sm text-down">
             The last question was not answered: {error}
+            {desk.mayLogin() && (
+              <button type="button" className="quiet outlined ml-3" onClick={() => desk.askLogin()}>
+                Sign in
+              </button>
+            )}
           </p>
         )}
         {health === null && error === null && <div className="bone h-64" />}

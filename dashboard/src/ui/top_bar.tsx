@@ -16,6 +16,15 @@ import { useStore } from "./store";
 const CLOCK_EVERY_MS = 100;
 const BADGE_EVERY_MS = 250;
 
+const SPOKEN: Record<BadgeKind, string> = {
+  connecting: "Connecting",
+  live: "Live",
+  delayed: "Delayed: no new prices",
+  simulated: "Simulated prices",
+  reconnecting: "Connection lost, reconnecting",
+  closed: "The market is closed",
+};
+
 function setText(element: Element | null, text: string): void {
   if (element !== null && element.textContent !== text) element.textContent = text;
 }
@@ -57,7 +66,7 @@ function ConnectionBadge() {
     const element = root.current;
     if (element === null) return;
     const { badge, tickAgeMs } = badgeOf(desk, kind.current);
-    const [chip, also, age, trip] = element.children;
+    const [chip, also, age, trip, spoken] = element.children;
     if (chip instanceof HTMLElement) {
       if (chip.dataset["tone"] !== badge.tone) chip.dataset["tone"] = badge.tone;
       if (chip.dataset["kind"] !== badge.kind) chip.dataset["kind"] = badge.kind;
@@ -67,10 +76,12 @@ function ConnectionBadge() {
     const rttMs = desk.status?.rttMs ?? null;
     setText(age?.lastElementChild ?? null, ageText(tickAgeMs));
     setText(trip?.lastElementChild ?? null, rttMs === null ? "–" : `${Math.round(rttMs)} ms`);
+    // Told when it turns into another one; that its seconds count up is no news.
+    if (kind.current !== badge.kind) setText(spoken ?? null, SPOKEN[badge.kind]);
     kind.current = badge.kind;
   }, BADGE_EVERY_MS);
   return (
-    <div ref={root} className="flex items-center gap-2" data-testid="badge">
+    <div ref={root} className="flex min-w-0 flex-wrap items-center gap-2" data-testid="badge">
       <span className="badge" data-tone="calm">
         <span className="dot" />
         <span>CONNECTING</span>
@@ -86,6 +97,7 @@ function ConnectionBadge() {
         <span>Round trip</span>
         <span className="min-w-10 font-medium text-ink-2">–</span>
       </span>
+      <span className="sr-only" role="status" />
     </div>
   );
 }
@@ -147,7 +159,7 @@ export function TopBar({ onSearch, onHelp }: TopBarProps) {
         <kbd className="key">/</kbd>
       </button>
       <div className="flex-1" />
-      <div className="order-2 flex w-full items-center justify-between gap-4 md:order-none md:w-auto">
+      <div className="order-2 flex w-full flex-wrap items-center justify-between gap-x-4 gap-y-1 md:order-none md:w-auto md:flex-nowrap">
         <ConnectionBadge />
         <span className="hidden h-6 w-px bg-line md:block" />
         <Clock />
