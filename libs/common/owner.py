@@ -102,6 +102,11 @@ class Ownership(Generic[O]):
     new_operator: Callable[[], O]
     live: Live[O]
 
+    @property
+    def condition(self) -> str:
+        """What readiness waits for while the partition is being loaded or not to be had."""
+        return f"partition-{self.partition}"
+
 
 async def own_all(
     runtime: Runtime[S],
@@ -170,7 +175,7 @@ async def _own_until_stopped(
     """Own, lose and own again; `idle` is set while only others can end the waiting."""
     backoff = Backoff()
     consumer = subjects.consumer_name(ownership.service, ownership.partition)
-    condition = f"partition-{ownership.partition}"
+    condition = ownership.condition
     while not runtime.stop.is_set():
         idle.set()
         try:
@@ -238,10 +243,9 @@ class _Owner(Generic[O]):
 
         Raises BusError to be loaded anew.
         """
-        condition = f"partition-{self._what.partition}"
-        self._runtime.health.require(condition, "loading")
+        self._runtime.health.require(self._what.condition, "loading")
         await self._load()
-        self._runtime.health.met(condition)
+        self._runtime.health.met(self._what.condition)
         loop = asyncio.get_running_loop()
         while not self._runtime.stop.is_set() and not self._share.lets_go(loop.time()):
             messages = await self._lease.receive(
