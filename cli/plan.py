@@ -43,6 +43,7 @@ from cli.servers.postgres import PostgresServer
 from cli.units import Unit
 from deploy.nats.policy import ADMIN, USERS
 from deploy.supabase.roles import DATABASE, LOGIN_ROLES, OWNER, READER
+from libs.common.addresses import url_here
 from libs.common.settings import looks_secret
 
 __all__ = ["Stack", "build"]
@@ -90,7 +91,7 @@ class Stack:
     @property
     def gateway_url(self) -> str:
         """Where a browser finds the page."""
-        return f"http://{LOOPBACK}:{self.gateway_port}"
+        return url_here(os.environ.get("KITE_GATEWAY_HOST", LOOPBACK), self.gateway_port)
 
     def nats_url(self, user: str) -> str:
         """Return how to reach NATS as `user`; known before the server is."""

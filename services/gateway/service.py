@@ -19,6 +19,7 @@ from litestar.datastructures import State
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
+from libs.common.addresses import url_here
 from libs.common.bus import Bus, Stored
 from libs.common.errors import BusUnavailable, SettingsError, StoreUnavailable
 from libs.common.runner import Runtime, connect_bus
@@ -45,7 +46,6 @@ _GRACE_S = 3
 _HEAD_BYTES_MAX = 16 * 1024
 # Idle connections of browsers, on top of the live ones.
 _IDLE_CONNECTIONS_MAX = 300
-_ALL_INTERFACES = frozenset({"0.0.0.0", "::", ""})  # noqa: S104  # compared, not listened on
 
 _DESCRIPTION = (
     "Market data, signals and health of one Alpha Kite Max stack. Times are epoch milliseconds "
@@ -217,8 +217,7 @@ def listen(settings: Settings) -> socket.socket:
 def url_of(listener: socket.socket) -> str:
     """Return the address for a browser on this machine."""
     host, port = listener.getsockname()[:2]
-    shown = "127.0.0.1" if host in _ALL_INTERFACES else f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    return url_here(host, port)
 
 
 async def _answer(
