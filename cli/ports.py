@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 
-from cli.servers.host import choose_port, claim_port
+from cli.servers.host import choose_port, claim_port, reserve_port
 from libs.common.errors import ServerError, SettingsError
 
 __all__ = ["GATEWAY_PORT", "NATS_PORT", "POSTGRES_PORT", "Ports", "is_free"]
@@ -25,17 +26,32 @@ def is_free(port: int) -> bool:
 
 @dataclass
 class Ports:
-    """Gives out ports, each only once; `notes` says where a usual one was taken."""
+    """Gives out ports, each only once; `notes` says where a usual one was taken.
+
+    A context manager: until it is left, other stacks that start choose other ports.
+    """
 
     notes: list[str] = field(default_factory=list)
     _given: set[int] = field(default_factory=set)
+    _reservations: list[socket.socket] = field(default_factory=list)
+
+    def __enter__(self) -> Ports:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for reservation in self._reservations:
+            reservation.close()
+        self._reservations.clear()
 
     def free(self) -> int:
         """Return a free port that was not given out before."""
-        while (port := choose_port()) in self._given:
-            continue
-        self._given.add(port)
-        return port
+        while True:
+            port = choose_port()
+            if port in self._given or (reservation := reserve_port(port)) is None:
+                continue
+            self._reservations.append(reservation)
+            self._given.add(port)
+            return port
 
     def keep(self, port: int) -> int:
         """Return `port` if nobody took it meanwhile, else (also for 0) a free one in its place."""

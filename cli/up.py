@@ -78,9 +78,9 @@ def up(options: UpOptions) -> int:
         )
     try:
         store = _claim_store(home, market, options)
-        ports = Ports()
-        stack = build(home, store, market, options, ports)
-        return asyncio.run(_Run(options, home, stack, ports.notes).until_stopped())
+        with Ports() as ports:
+            stack = build(home, store, market, options, ports)
+            return asyncio.run(_Run(options, home, stack, ports.notes).until_stopped())
     finally:
         home.state_file.unlink(missing_ok=True)
         os.close(lock)

@@ -13,6 +13,7 @@ import random
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ __all__ = [
     "make_home",
     "processes_named",
     "require_free_space",
+    "reserve_port",
     "server_account",
     "write_private",
 ]
@@ -158,13 +160,34 @@ def require_free_space(path: Path, needed_bytes: int) -> None:
 
 
 def choose_port() -> int:
-    """Return a loopback port that nobody listens on now."""
+    """Return a loopback port on which nobody listens now, and which nobody has reserved."""
     picker = random.SystemRandom()
     for _ in range(_PORT_ATTEMPTS):
         port = picker.choice(_PORT_RANGE)
-        if _is_free(port):
+        if (reservation := reserve_port(port)) is not None:
+            reservation.close()
             return port
     raise ServerError(f"no free port found between {_PORT_RANGE.start} and {_PORT_RANGE.stop}")
+
+
+def reserve_port(port: int) -> socket.socket | None:
+    """Keep a loopback port from other programs that look for a free one, until closed.
+
+    None if it is not free. Whoever it was chosen for may listen on it meanwhile: Linux lets a
+    socket with SO_REUSEADDR bind beside one that has the option, too, and does not listen. Bound
+    first and given the option afterwards, the reservation is refused to all that come without it.
+    Elsewhere the port is only looked at.
+    """
+    reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        reservation.bind((LOOPBACK, port))
+    except OSError:
+        reservation.close()
+        return None
+    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform != "linux":
+        reservation.close()
+    return reservation
 
 
 def claim_port(port: int, server: str) -> int:

@@ -37,7 +37,8 @@ def stack(
     home.prepare()
     store.claim(StoreIdentity(market.source, partitions, market.csv_sha256))
     wanted = UpOptions(home=place, nats_port=0, postgres_port=0, speed=speed)
-    return build(home, store, market, wanted, Ports())
+    with Ports() as ports:
+        return build(home, store, market, wanted, ports)
 
 
 def environment(planned: Stack, name: str) -> dict[str, str]:
@@ -132,12 +133,10 @@ def test_source_partitions_and_speed_reach_those_who_need_them(place: Path) -> N
 
 def test_a_port_that_was_asked_for_and_is_taken_is_refused(place: Path) -> None:
     """The option is in the line."""
-    ports = Ports()
-    taken = ports.free()
     home, store = Home(place), Store(place / "demo")
     home.prepare()
     store.claim(StoreIdentity("demo", 1))
-    with socket.create_server(("127.0.0.1", taken)):
+    with Ports() as ports, socket.create_server(("127.0.0.1", taken := ports.free())):
         wanted = UpOptions(home=place, nats_port=0, postgres_port=taken)
         with pytest.raises(SettingsError, match=f"--postgres-port {taken}"):
             build(home, store, DEMO, wanted, ports)
@@ -145,9 +144,20 @@ def test_a_port_that_was_asked_for_and_is_taken_is_refused(place: Path) -> None:
 
 def test_a_usual_port_that_is_taken_is_replaced_and_told() -> None:
     """Nobody asked for it, so another one does."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as taken, Ports() as ports:
         port = taken.getsockname()[1]
-        ports = Ports()
         chosen = ports.usual(port, None, "NATS", "--nats-port")
     assert chosen != port
     assert ports.notes == [f"port {port} is taken, NATS uses {chosen}"]
+
+
+def test_two_stacks_that_start_at_once_choose_different_ports() -> None:
+    """A port that one has chosen is no free one to others, though nobody listens on it yet."""
+    with Ports() as ports:
+        chosen = ports.free()
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", chosen))
+        with socket.create_server(("127.0.0.1", chosen)) as server:
+            socket.create_connection(server.getsockname()).close()
+        with socket.create_server(("127.0.0.1", chosen)):
+            pass  # the one that it was chosen for comes back
