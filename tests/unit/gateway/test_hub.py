@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,57 +18,24 @@ from services.gateway.hub import (
     LIVE_HZ,
     POINTS_MAX,
     REPLAY_HZ,
-    Client,
     CutOff,
     Hub,
-    Limits,
 )
 from services.gateway.messages import Misunderstood, Quote, Subscribe
+from tests.hubs import (
+    EPOCH_MS,
+    candles_from,
+    hub_of,
+    join,
+    said,
+    signals_from,
+    spoken,
+    ticks_from,
+)
 from tests.live_frames import OPEN_MS, candle, correction, frame, signal, tick
 
-EPOCH_MS = 1_700_000_000_000
 INDICATORS, SIGNALS = subjects.INDICATORS, subjects.SIGNALS
 TICKERS = ("QQQ", "SPY")
-
-
-def hub_of(partitions: int = 1, **limits: int) -> Hub:
-    """Return a hub whose partitions have begun."""
-    hub = Hub(partitions, "demo", Limits(**limits))
-    for stream in (INDICATORS, SIGNALS):
-        for partition in range(partitions):
-            hub.begin(stream, partition, EPOCH_MS, 1)
-    return hub
-
-
-def join(hub: Hub) -> Client:
-    """Return a client that nobody needs to wake."""
-    return hub.join(lambda: None)
-
-
-def said(client: Client) -> list[dict[str, Any]]:
-    """Return what a client gets now."""
-    return list(spoken(client))
-
-
-def spoken(client: Client) -> Iterator[dict[str, Any]]:
-    """Yield what a client gets now, until it is cut off."""
-    for batch in client.collect(1.0):
-        yield json.loads(batch.text)
-
-
-def ticks_from(seq: int, ticker: str = "QQQ", subscription_id: int = 1) -> Subscribe:
-    """Return a subscription to ticks."""
-    return Subscribe(subscription_id, "ticks", ticker, None, EPOCH_MS, seq)
-
-
-def candles_from(seq: int, ticker: str = "QQQ") -> Subscribe:
-    """Return a subscription to candles of a minute."""
-    return Subscribe(2, "candles", ticker, "1m", EPOCH_MS, seq)
-
-
-def signals_from(seq: int | dict[int, int], ticker: str = "*") -> Subscribe:
-    """Return a subscription to signals."""
-    return Subscribe(3, "signals", ticker, None, EPOCH_MS, seq)
 
 
 # -- the promise ----------------------------------------------------------------------------------
@@ -460,61 +427,3 @@ def test_subscriptions_are_limited() -> None:
     client.unsubscribe(1)
     client.unsubscribe(1)
     client.check(ticks_from(0, subscription_id=3))
-
-
-def test_what_was_replaced_says_nothing_more() -> None:
-    """A client subscribes anew under the same id while a batch of the old one is on its way."""
-    hub = hub_of()
-    client = join(hub)
-    client.subscribe(candles_from(0))
-    hub.add(INDICATORS, 0, 1, frame(1, [correction(), candle(3)]), 10)
-    batches = client.collect(1.0)
-    assert json.loads(next(batches).text)["op"] == "corrected"
-    client.subscribe(candles_from(1))
-    assert list(batches) == []
-    assert said(client) == []
-    hub.add(INDICATORS, 0, 2, frame(2, [candle(4)]), 10)
-    assert [message["seq"] for message in said(client)] == [2]
-
-
-def test_what_was_replaced_takes_nothing_with_it() -> None:
-    """The old subscription was lost; the one that took its place goes on."""
-    hub = hub_of()
-    client, other = join(hub), join(hub)
-    client.subscribe(ticks_from(0, subscription_id=5))
-    client.subscribe(ticks_from(0))
-    hub.add(INDICATORS, 0, 1, frame(1, [tick(1)]), 10)
-    batches = client.collect(1.0)
-    assert json.loads(next(batches).text)["id"] == 5
-    hub.begin(INDICATORS, 0, EPOCH_MS + 1, 1)
-    client.subscribe(Subscribe(1, "ticks", "QQQ", None, EPOCH_MS + 1, 0))
-    assert list(batches) == []
-    hub.add(INDICATORS, 0, 1, frame(1, [tick(1)]), 10)
-    assert {message["op"] for message in said(client) if message["id"] == 1} == {"ticks"}
-    assert said(other) == []
-
-
-def test_streams_made_anew_are_forgotten_once() -> None:
-    """What the first partition tells of the new stream stays when the others begin."""
-    hub = hub_of(partitions=2)
-    hub.add(INDICATORS, 0, 1, frame(1, [tick(1)]), 10)
-    hub.begin(INDICATORS, 1, EPOCH_MS + 1, 1)
-    assert hub.last("QQQ") is None
-    hub.add(INDICATORS, 1, 1, frame(1, [tick(1, "SPY")]), 10)
-    hub.begin(SIGNALS, 0, EPOCH_MS + 1, 1)
-    hub.begin(INDICATORS, 0, EPOCH_MS + 1, 1)
-    assert hub.last("SPY") is not None
-
-
-def test_who_asks_for_too_many_signals_takes_a_snapshot() -> None:
-    """One catch-up is as small as those of ticks; the connection stays."""
-    hub = hub_of()
-    client = join(hub)
-    client.subscribe(signals_from({0: 0}))
-    for seq in range(1, 4):
-        many = [signal(seq * POINTS_MAX + number) for number in range(POINTS_MAX // 2)]
-        hub.add(SIGNALS, 0, seq, frame(seq, many), 10)
-    assert [message["op"] for message in said(client)] == ["resync"]
-    client.subscribe(signals_from({0: 2}))
-    (caught_up,) = said(client)
-    assert len(caught_up["signals"]) == POINTS_MAX // 2
