@@ -118,7 +118,7 @@ class Core:
             self._tickers[name].minutes.stopped()
 
     def interrupted(self, tickers: Iterable[str], cause: str) -> Step:
-        """Name the minutes that may be missing up to now, and want their history.
+        """Name the minutes that may be missing up to now, and want their history, newest first.
 
         Comes before bars are asked for, so that the gap stands before the first of them.
         """
@@ -127,6 +127,7 @@ class Core:
             minutes = self._tickers[name].minutes
             step.events += minutes.interrupted(self.broker_ms, cause)
             step.wanted += [DayWanted(name, day_ms) for day_ms in minutes.gaps]
+        step.wanted.sort(key=lambda wanted: -wanted.day_ms)
         return step
 
     def flowing(self, tickers: Iterable[str], cause: str) -> Step:

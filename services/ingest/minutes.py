@@ -131,12 +131,13 @@ class Minutes:
     def interrupted(self, broker_ms: int, cause: str) -> list[Gap]:
         """Open a gap for every trading day from the last published minute up to now.
 
-        Returns all gaps that are open, also those of earlier interruptions, plus what lies too far
-        back ever to be filled.
+        The first time of all that is the session before today's, for its close and for something to
+        look at when markets are closed, and the day so far. Returns all gaps that are open, also
+        those of earlier interruptions, plus what lies too far back ever to be filled.
         """
         self._seq = None
         now_ms = self._until_ms = broker_ms - broker_ms % MINUTE_MS
-        start_ms = self.last_ms + MINUTE_MS if self.last_ms else calendar.day_start_ms(now_ms)
+        start_ms = self.last_ms + MINUTE_MS if self.last_ms else _session_before_ms(now_ms)
         horizon_ms = now_ms - HISTORY_DAYS_MAX * 86_400_000
         lost = []
         if start_ms < horizon_ms:
@@ -284,6 +285,10 @@ class Minutes:
         return Gap(
             f"{self.ticker}:bars:{from_ms}", self.ticker, "bars", from_ms, to_ms, cause, "open"
         )
+
+
+def _session_before_ms(now_ms: int) -> int:
+    return calendar.previous_session(calendar.day_of(now_ms)).pre_open_ms
 
 
 def _reaches(gap: Gap, candles: list[HistoryBar]) -> bool:

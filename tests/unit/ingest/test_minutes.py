@@ -19,6 +19,7 @@ from services.ingest.wire import ChartItem, chart_item
 from tests.unit.ingest.builders import OPEN_MS, bar
 
 DAY_MS = calendar.day_start_ms(OPEN_MS)
+BEFORE = calendar.previous_session(calendar.day_of(OPEN_MS))
 PRE_OPEN_MS = OPEN_MS - 150 * MINUTE_MS
 
 
@@ -126,9 +127,10 @@ class TestStream:
 
 
 class TestGaps:
-    def test_the_first_start_misses_the_day_so_far(self) -> None:
-        """From the pre-market's open to the minute that is under way."""
-        (gap,) = Minutes("QQQ").interrupted(OPEN_MS + 90_500, "restart")
+    def test_the_first_start_misses_the_session_before_and_the_day_so_far(self) -> None:
+        """From pre-market's open to the minute that is under way; what came before is no gap."""
+        before, gap = Minutes("QQQ").interrupted(OPEN_MS + 90_500, "restart")
+        assert (before.from_ms, before.to_ms) == (BEFORE.pre_open_ms, BEFORE.post_close_ms)
         assert (gap.from_ms, gap.to_ms) == (PRE_OPEN_MS, OPEN_MS + MINUTE_MS)
         assert (gap.id, gap.state) == (f"QQQ:bars:{PRE_OPEN_MS}", "open")
 
