@@ -5,6 +5,8 @@
 
 RUN := sh deploy/venv.sh dev
 PYTEST := $(RUN) -m pytest
+# A few tests at a time, a file in one process; each process has servers of its own.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
 # Folders with Python code; those that are not there yet are left out.
 CODE := $(wildcard services libs cli deploy tests benchmarks)
 # Markers of the tests that need more than Python; each has a verb of its own.
@@ -49,7 +51,7 @@ docs: ## write the generated pages (docs/settings.md)
 	$(RUN) -m deploy.settings_page
 
 test: ## every test that needs only Python
-	$(PYTEST) -m "not ($(NEEDS_MORE))" $(ARGS)
+	$(PYTEST) $(SPREAD) -m "not ($(NEEDS_MORE))" $(ARGS)
 	@echo "not run here: tests that need Chromium (make e2e), Docker (make containers)," \
 		"or minutes of faults (make faults)"
 
@@ -57,7 +59,7 @@ unit: ## cores, contracts and our own rules: seconds, no server
 	$(PYTEST) -m "not ($(NEEDS_MORE))" tests/unit tests/test_tidy.py $(ARGS)
 
 integration: ## against a real NATS server and Postgres, which come with the packages
-	$(PYTEST) -m "not ($(NEEDS_MORE))" $(wildcard tests/contract tests/integration tests/e2e) $(ARGS)
+	$(PYTEST) $(SPREAD) -m "not ($(NEEDS_MORE))" $(wildcard tests/contract tests/integration tests/e2e) $(ARGS)
 
 dashboard: $(NODE_MODULES) ## the page: types, unit tests, build
 	$(NPM) run typecheck
