@@ -189,7 +189,8 @@ async def judge(
         await rig.caught_up(rig.now_ms())
         book = await oracle.read_book(rig.watch.read)
         sent = await asyncio.to_thread(read_ledger, rig.ledger_file)
-        return compare(book, expected.book, sent, list(rig.live.values()), until_ms)
+        found = compare(book, expected.book, sent, list(rig.live.values()), until_ms)
+        return [*found, *rig.page.differs(book.ticks.get(rig.page.ticker, []), until_ms)]
 
     now_s = asyncio.get_running_loop().time
     settled_s = now_s() + settled_within_s
@@ -203,7 +204,7 @@ async def judge(
     mismatches = await rig.metric("writer", "kite_writer_reconcile_mismatches")
     if mismatches:
         found = [*found, f"the reconciler reports {mismatches:.0f} differences"]
-    return [*found, *rig.contradictions, *rig.bounds.violations()]
+    return [*found, *rig.contradictions, *rig.page.contradictions, *rig.bounds.violations()]
 
 
 async def _broker_ms(rig: Rig) -> int:

@@ -30,7 +30,8 @@ from tests.faults.bounds import QUEUES, Bounds
 from tests.faults.detours import DetouredStack, Detours
 from tests.faults.disks import Disk
 from tests.faults.metrics import NO_TLS, TOLD_WITHIN_S, told
-from tests.faults.recording import TICKERS
+from tests.faults.page import Page
+from tests.faults.recording import DAYS, TICKERS
 from tests.faults.twin import Twin
 from tests.faults.watch import Head, LiveTick, Watch
 from tests.waiting import eventually_async
@@ -38,7 +39,7 @@ from tests.waiting import eventually_async
 __all__ = ["CORE", "SERVERS", "SERVICES", "Rig"]
 
 CORE = ("indicators", "signals", "writer")
-SERVICES = ("ingest", *CORE)
+SERVICES = ("ingest", *CORE, "gateway")
 SERVERS = ("nats", "postgres")
 UP_WITHIN_S = 120.0
 CAUGHT_UP_WITHIN_S = 180.0
@@ -82,6 +83,7 @@ class Rig:
         self.live: dict[tuple[str, int], LiveTick] = {}
         self.contradictions: list[str] = []
         self.twins: dict[str, Twin] = {}
+        self.page = Page(TICKERS[0], DAYS[0], lambda: self.state().gateway)
         self.bounds = Bounds()
         self.counts: Counter[str] = Counter()
         self.caught_up_within_s = CAUGHT_UP_WITHIN_S
@@ -134,10 +136,12 @@ class Rig:
             raise
         self._watch = Watch(self.state, self.partitions, self.live, self.contradictions)
         await self._watch.start()
+        self.page.open()
 
     async def end(self) -> None:
         """Stop everything in good order."""
         await self.unwatch()
+        await self.page.close()
         for twin in self.twins.values():
             twin.kill()
         self.twins.clear()
@@ -181,6 +185,7 @@ class Rig:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.ledger_file.unlink(missing_ok=True)
         self.live.clear()
+        self.page.forget()
 
     async def unwatch(self) -> None:
         """Stop watching; what was seen so far is kept."""

@@ -14,12 +14,13 @@ from tests.faults.connections import CONNECTION_ROWS
 from tests.faults.deaths import DEATH_ROWS
 from tests.faults.disk_faults import DISK_ROWS
 from tests.faults.flipped import FLIPPED_ROWS
-from tests.faults.rig import CORE, SERVERS, SERVICES, Rig
+from tests.faults.rig import CORE, SERVERS, SERVICES, UP_WITHIN_S, Rig
 from tests.faults.row import Row
 from tests.faults.scale import SCALE_ROWS
 from tests.faults.spooled import SPOOL_ROWS
 from tests.faults.twins import TWIN_ROWS
 from tests.faults.wire_faults import WIRE_ROWS
+from tests.waiting import eventually_async
 
 __all__ = ["ROWS", "Row"]
 
@@ -61,14 +62,26 @@ async def _roll(names: tuple[str, ...], rig: Rig, random: Random) -> int:
     return struck_ms
 
 
+async def _kill_gateway(rig: Rig, random: Random) -> int:
+    """Recovery is over when the page that was open is told ticks again."""
+    struck_ms = rig.now_ms()
+    pid = rig.kill("gateway")
+    told = rig.page.told
+    await rig.replaced("gateway", pid)
+    await eventually_async(lambda: rig.page.told > told, UP_WITHIN_S, "the page is told ticks")
+    return struck_ms
+
+
 def _kills() -> list[Row]:
     rows = [
         Row(f"kill -9 {name}", f"{name} dies at a random instant", partial(_kill, name),
             process=True, misses_input=name in ("ingest", "simulator"))
-        for name in (*SERVICES, *SERVERS)
+        for name in (*SERVICES, *SERVERS) if name != "gateway"
     ]  # fmt: skip
     return [
         *rows,
+        Row("kill -9 gateway", "the gateway dies at a random instant, and a page is open",
+            _kill_gateway, process=True),
         Row("kill -9 several", "two to four processes die in one moment", _kill_some,
             misses_input=True),
         Row("kill -9 everything", "all processes and the supervisor die, then all start again",

@@ -185,4 +185,15 @@ DEFECTS = (
         "what cannot be parsed is passed over in silence",
         "wire: malformed", "kite_ingest_dead_letters_total",
     ),
+    # The gateway.
+    Defect(
+        "told-twice",
+        "a client that comes back is told the frame once more that it had reached",
+        "kill -9 gateway", "the page was told tick", short=True,
+    ),
+    Defect(
+        "frame-passed-over",
+        "a client is told what came after the frame that follows its place",
+        "kill -9 gateway", "the page lacks",
+    ),
 )  # fmt: skip
