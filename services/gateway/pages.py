@@ -42,12 +42,16 @@ _TYPES = {
 }
 _CONFIG = msgspec.json.encode({"gateway": "", "supabase_url": "", "supabase_anon_key": ""})
 _UNBUILT = b"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Alpha Kite Max</title></head>
-<body><main><h1>The page is not built yet</h1>
-<p>The gateway runs; its interface is described at <a href="/api/docs">/api/docs</a>.</p>
-<p>To build the page (Node 20 or newer), run this in the checkout, then load this page again:</p>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="2">
+<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<title>Alpha Kite Max</title></head>
+<body><main><h1>The page is not there yet</h1>
+<p>The first <code>./kite up</code> builds it within a minute. It then opens here by itself.</p>
+<p>If <code>./kite up</code> said that it could not, or was not what started this gateway, build it
+in the checkout with Node 20 or newer:</p>
 <pre>npm --prefix dashboard ci
 npm --prefix dashboard run build</pre>
+<p>The gateway runs; its interface is described at <a href="/api/docs">/api/docs</a>.</p>
 </main></body></html>
 """
 
