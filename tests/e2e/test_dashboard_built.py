@@ -49,7 +49,7 @@ def stack(checkout: Path) -> Iterator[Stack]:
 def test_the_page_opens_by_itself_once_it_is_built(stack: Stack, checkout: Path) -> None:
     """Whoever opens the address too early is told so, waits, and sees the day move."""
     with chromium() as browser, Dash(browser, stack.gateway) as dash:
-        dash.open(ticker="QQQ", timeframe="tick", wait=False)
+        dash.open(t="QQQ", tf="tick", wait=False)
         at_first = dash.page.content()
         if not (checkout / "dashboard" / "dist").exists():
             assert "The page is not there yet" in at_first
