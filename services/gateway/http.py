@@ -43,14 +43,14 @@ _GZIP_BYTES_MIN = 1024
 _IN_THREAD_BYTES_MIN = 64 * 1024
 _RETRY_AFTER_S = 2
 TICKER_PATTERN = r"^[A-Z0-9$^./ -]{1,20}$"
-CandleTimeframe = Literal["1m", "5m", "15m", "1h"]
+Timeframe = Literal["tick", "1m", "5m", "15m", "1h"]
 
 _HINTS = {
     "ticker": "expected a symbol in capitals, e.g. ticker=QQQ",
     "date": "expected a New York trading day, e.g. date=2026-01-05",
     "from": "expected a date, e.g. from=2026-01-05",
     "to": "expected a date, e.g. to=2026-01-05",
-    "timeframe": "expected 1m, 5m, 15m or 1h, or for a series tick, e.g. timeframe=1m",
+    "timeframe": "expected tick, 1m, 5m, 15m or 1h, e.g. timeframe=1m",
     "version": "expected the version that /sessions told",
     "service": "expected ingest, indicators, signals or writer",
     "password": "expected a JSON object with the password as a text",
@@ -64,10 +64,7 @@ OptionalTicker = Annotated[
 Day = Annotated[date, QueryParameter(name="date", description="New York trading day")]
 FirstDay = Annotated[date | None, QueryParameter(name="from", description="first day")]
 LastDay = Annotated[date | None, QueryParameter(name="to", description="last day")]
-SeriesTimeframe = Annotated[
-    Literal["tick", "1m", "5m", "15m", "1h"],
-    QueryParameter(description="length of a candle, or ticks"),
-]
+SeriesTimeframe = Annotated[Timeframe, QueryParameter(description="length of a candle, or ticks")]
 Version = Annotated[
     str | None,
     QueryParameter(
@@ -75,7 +72,8 @@ Version = Annotated[
     ),
 ]
 OptionalTimeframe = Annotated[
-    CandleTimeframe | None, QueryParameter(description="only this length of candles")
+    Timeframe | None,
+    QueryParameter(description="only those of candles of this length, or of ticks"),
 ]
 
 

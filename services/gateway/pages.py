@@ -48,7 +48,7 @@ _UNBUILT = b"""<!doctype html>
 <body><main><h1>The page is not there yet</h1>
 <p>The first <code>./kite up</code> builds it within a minute. It then opens here by itself.</p>
 <p>If <code>./kite up</code> said that it could not, or was not what started this gateway, build it
-in the checkout with Node 20 or newer:</p>
+in the checkout with Node 20.19 or newer:</p>
 <pre>npm --prefix dashboard ci
 npm --prefix dashboard run build</pre>
 <p>The gateway runs; its interface is described at <a href="/api/docs">/api/docs</a>.</p>
@@ -138,6 +138,7 @@ async def page(request: AnyRequest, state: State, name: FromPath[str] = "/") -> 
 _STYLE = b"""body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto;
   padding: 0 1rem; color: #1c2430; background: #fff; }
 code { font: 14px ui-monospace, monospace; background: #eef1f5; padding: .1em .3em; }
+h3 { font-size: 1rem; margin: .8rem 0 .2rem; }
 table { border-collapse: collapse; } th, td { text-align: left; padding: .2rem 1rem .2rem 0; }
 section { border-top: 1px solid #ccd3dc; margin-top: 1.5rem; }
 @media (prefers-color-scheme: dark) { body { color: #dde3ea; background: #12161c; }
@@ -155,8 +156,9 @@ def docs_style() -> Response[bytes]:
 async def docs(request: AnyRequest) -> Response[bytes]:
     """Describe the interface for people, from the same document and without any script."""
     document = request.app.openapi_schema.to_schema()
+    structs = document["components"]["schemas"]
     sections = "".join(
-        _operation(method, path, operation)
+        _operation(method, path, operation, structs)
         for path, item in document["paths"].items()
         for method, operation in item.items()
     )
@@ -171,7 +173,9 @@ async def docs(request: AnyRequest) -> Response[bytes]:
     return Response(text.encode(), media_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+def _operation(method: str, path: str, operation: dict[str, Any], structs: dict[str, Any]) -> str:
+    summary = operation.get("summary", "")
+    end = "" if summary.endswith("?") else "."
     rows = "".join(
         f"<tr><td><code>{html.escape(parameter['name'])}</code></td>"
         f"<td>{'required' if parameter.get('required') else 'optional'}</td>"
@@ -179,13 +183,59 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
         for parameter in operation.get("parameters", [])
     )
     table = f"<table><tbody>{rows}</tbody></table>" if rows else ""
-    answers = ", ".join(sorted(operation.get("responses", {})))
+    responses = operation.get("responses", {})
+    answer: dict[str, Any] = next((responses[each] for each in responses if each < "300"), {})
+    body = _fields("Body", operation.get("requestBody", {}), structs)
     return (
         f"<section><h2><code>{method.upper()} {html.escape(path)}</code></h2>"
-        f"<p>{html.escape(operation.get('summary', ''))}. "
-        f"{html.escape(operation.get('description', ''))}</p>{table}<p>Answers: {answers}</p>"
-        "</section>"
+        f"<p>{html.escape(summary)}{end} {html.escape(operation.get('description', ''))}</p>"
+        f"{table}{body}<p>Answers: {', '.join(sorted(responses))}</p>"
+        f"{_fields('Answer', answer, structs)}</section>"
     )
+
+
+def _fields(title: str, message: dict[str, Any], structs: dict[str, Any]) -> str:
+    """Draw the fields of a body or an answer in JSON, then those of what stands within it."""
+    schema = message.get("content", {}).get(JSON, {}).get("schema", {})
+    names, drawn = _named(schema), ""
+    for name in names:  # grows on the way
+        names += [inner for inner in _named(structs[name]) if inner not in names]
+        fields = structs[name].get("properties", {}).items()
+        needed = structs[name].get("required", ())
+        rows = "".join(
+            f"<tr><td><code>{html.escape(field)}</code></td><td>{html.escape(_kind(kind))}"
+            f"{'' if field in needed else ', may be absent'}</td></tr>"
+            for field, kind in fields
+        )
+        shown = title if name == names[0] else name
+        drawn += f"<h3>{html.escape(shown)}</h3><table><tbody>{rows}</tbody></table>"
+    return drawn
+
+
+def _named(schema: Any) -> list[str]:
+    """Return the structs that a schema names, each once."""
+    if isinstance(schema, dict) and "$ref" in schema:
+        return [schema["$ref"].rpartition("/")[2]]
+    if not isinstance(schema, dict | list):
+        return []
+    parts = schema.values() if isinstance(schema, dict) else schema
+    return list(dict.fromkeys(name for part in parts for name in _named(part)))
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """Say in words what a field holds."""
+    if "$ref" in schema:
+        return _named(schema)[0]
+    if "oneOf" in schema:
+        return " or ".join(_kind(each) for each in schema["oneOf"])
+    if "enum" in schema:
+        return ", ".join("null" if value is None else str(value) for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema['items'])}"
+    inner = schema.get("additionalProperties")
+    if isinstance(inner, dict) and inner:
+        return f"object of {_kind(inner)}"
+    return str(schema.get("type", "anything"))
 
 
 def _words(parameter: dict[str, Any]) -> str:

@@ -248,7 +248,7 @@ BAD = [
     ("series", {"ticker": "QQQ", "date": str(DAY), "tf": "1m"}, "tf"),
     ("series.csv", {"ticker": "QQQ", "date": "0001-01-01"}, "date"),
     ("signals", {}, "date"),
-    ("signals", {"date": str(DAY), "timeframe": "tick"}, "timeframe"),
+    ("signals", {"date": str(DAY), "timeframe": "2m"}, "timeframe"),
     ("signals.csv", {"date": "x"}, "date"),
     ("gaps", {"date": str(DAY), "ticker": "a'b"}, "ticker"),
     ("sessions", {"from": "yesterday"}, "from"),
@@ -453,6 +453,9 @@ def test_the_page_is_served_with_the_right_caching(
         assert config == {"gateway": "", "supabase_url": "", "supabase_anon_key": ""}
         docs = (await found.client.get("/api/docs")).text
         assert "/api/v1/series" in docs
+        assert "<code>last_seq</code>" in docs
+        assert "<code>password</code>" in docs
+        assert "?." not in docs
         assert "<script" not in docs
 
     play(fresh_nats, migrated_database, scene, gateway_dashboard_dir=str(tmp_path))
