@@ -25,10 +25,11 @@ from urllib.parse import urlsplit
 import msgspec
 import psutil
 
+from cli import node, page
 from cli.control import current_state
-from cli.home import Home
+from cli.home import CHECKOUT, Home
 from cli.output import console, size, table
-from cli.ports import NATS_PORT, POSTGRES_PORT, is_free
+from cli.ports import GATEWAY_PORT, NATS_PORT, POSTGRES_PORT, is_free
 from cli.processes import leftovers
 from cli.servers.binaries import nats_program, postgres_programs
 from cli.servers.host import server_account
@@ -79,6 +80,7 @@ def examine(home: Home) -> Iterator[Finding]:
     yield _python()
     yield _packages()
     yield from _programs(home)
+    yield _page(home)
     yield _home(home)
     yield _disk(home)
     yield _fsync(home)
@@ -125,6 +127,20 @@ def _programs(home: Home) -> Iterator[Finding]:
             yield Finding(name, "fail", str(error), "Linux with glibc 2.28+ or macOS; make setup")
         else:
             yield Finding(name, "ok", answer.stdout.strip())
+
+
+def _page(home: Home) -> Finding:
+    """Look for what builds the page where it is missing; the stack runs without it all the same."""
+    dashboard, chosen = CHECKOUT / "dashboard", os.environ.get("KITE_GATEWAY_DASHBOARD_DIR")
+    if chosen:
+        return Finding("page", "ok", f"from {chosen}")
+    try:
+        if page.built(dashboard, page.directory(CHECKOUT, home.runtime)):
+            return Finding("page", "ok", "built")
+        return Finding("page", "ok", f"not built yet; the next ./kite up uses {node.find().node}")
+    except (KiteError, OSError) as error:
+        mend = "./kite up runs without a page until then"
+        return Finding("page", "warn", f"cannot be built: {error}", mend)
 
 
 def _home(home: Home) -> Finding:
@@ -181,7 +197,11 @@ def _memory() -> Finding:
 
 def _ports(home: Home, running: bool) -> Iterator[Finding]:
     ours = _ports_in_use(home) if running else {}
-    for name, port in (("nats", NATS_PORT), ("postgres", POSTGRES_PORT)):
+    for name, port, option in (
+        ("page", GATEWAY_PORT, "--port"),
+        ("nats", NATS_PORT, "--nats-port"),
+        ("postgres", POSTGRES_PORT, "--postgres-port"),
+    ):
         label, used = f"{name} port", ours.get(name)
         if used == port:
             yield Finding(label, "ok", f"{port} is used by this stack")
@@ -191,17 +211,17 @@ def _ports(home: Home, running: bool) -> Iterator[Finding]:
         elif is_free(port):
             yield Finding(label, "ok", f"{port} is free")
         else:
-            mend = f"another port is taken instead; --{name}-port chooses which"
+            mend = f"another port is taken instead; {option} chooses which"
             yield Finding(label, "warn", f"{port} is taken by another program", mend)
 
 
 def _ports_in_use(home: Home) -> dict[str, int]:
-    """Return the running stack's ports by server, nothing while it is only just starting."""
+    """Return the running stack's ports by name, nothing while it is only just starting."""
     try:
         state = current_state(home)
     except NotRunningError:
         return {}
-    urls = {"nats": state.nats, "postgres": state.postgres}
+    urls = {"page": state.gateway, "nats": state.nats, "postgres": state.postgres}
     found = {name: urlsplit(url).port for name, url in urls.items() if url}
     return {name: port for name, port in found.items() if port is not None}
 

@@ -1,6 +1,6 @@
 """Which processes `./kite up` runs: what they are told, what they wait for, who stops first.
 
-To add a service, add it to `_services`: its environment, its needs, its stage.
+To add a service, add it to `_add_services`: its environment, its needs, its stage.
 
     unit          starts when reached            stops in stage
     nats          at once                        4

@@ -66,6 +66,7 @@ def _draw(state: StackState) -> None:
     screen.print(_processes(state))
     screen.print()
     for label, value in (
+        ("page", state.gateway),
         ("nats", state.nats),
         ("postgres", state.postgres),
         ("schwab", state.schwab),

@@ -169,7 +169,8 @@ def test_doctor_looks_and_changes_nothing(tmp_path: Path) -> None:
     done = run("doctor", "--json", home=tmp_path / "home")
     answer = json.loads(done.stdout)
     found = {finding["name"]: finding["verdict"] for finding in answer["findings"]}
-    assert {"python", "nats-server", "postgres", "data home", "disk speed", "clock"} <= found.keys()
+    assert {"python", "nats-server", "postgres", "page", "data home", "clock"} <= found.keys()
+    assert {"disk speed", "page port", "nats port", "postgres port"} <= found.keys()
     assert set(found.values()) <= {"ok", "warn", "fail"}
     assert done.returncode == (1 if "fail" in found.values() else 0)
     assert not (tmp_path / "home").exists()
