@@ -176,7 +176,7 @@ def test_days_are_walked_over_weekends_and_holidays(viewer: Dash) -> None:
         assert new_york_day(viewer.store()["ts_ms"][0]) == expected
     viewer.open(t="FXY", tf="1m", d="2023-11-22")
     viewer.button("Previous trading day").click()
-    viewer.page.get_by_text("No session: nothing was recorded").wait_for()
+    viewer.page.get_by_text("Nothing was recorded").wait_for()
     assert viewer.shown_date() == "2023-11-21"
     assert viewer.complaints == []
 

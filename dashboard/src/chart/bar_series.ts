@@ -1,7 +1,7 @@
 /**
  * Candles and their volume: series of the chart's own, for at most a day of minutes.
  *
- * The candle that is still being made is hollow and pale, so that nobody takes it for final.
+ * The candle that is still being made is pale, so that nobody takes it for final.
  */
 
 import type {

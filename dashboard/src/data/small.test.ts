@@ -139,6 +139,13 @@ describe("the address", () => {
     expect(writeUrl(state)).toBe(search);
   });
 
+  it("takes every ticker that the stack takes", () => {
+    for (const ticker of ["$SPX", "BAC^L", "BRK/B", "BF-B"]) {
+      const search = writeUrl({ ...readUrl(""), ticker });
+      expect(readUrl(search).ticker).toBe(ticker);
+    }
+  });
+
   it("leaves out what makes no sense", () => {
     expect(readUrl("?t=<script>&d=2026-02-30&tf=2m&style=x&x=DROP&from=9&to=3&p=admin")).toEqual({
       ticker: null,

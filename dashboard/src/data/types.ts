@@ -82,7 +82,7 @@ export interface CandleSeries extends SeriesCommon {
 
 export type Series = TickSeries | CandleSeries;
 
-/** One candle as the live channel sends it; the provisional one has no `revision`. */
+/** One candle as the live channel sends it; other sources may leave the last three out. */
 export interface Candle {
   ts_ms: number;
   open: number;
@@ -173,8 +173,9 @@ export interface Clock {
   speed: number;
   source: string;
   simulated: boolean;
-  date: string;
-  phase: Phase;
+  /** Null before the first frame, as `broker_ms` and `phase` are. */
+  date: string | null;
+  phase: Phase | null;
   next: { phase: Phase; at_ms: number } | null;
 }
 

@@ -20,7 +20,7 @@ export interface UrlState {
   page: "chart" | "status";
 }
 
-const TICKER = /^[A-Z0-9][A-Z0-9.$/ -]{0,31}$/;
+const TICKER = /^[A-Z0-9$][A-Z0-9.$^/ -]{0,31}$/;
 const DATE = /^\d{4}-\d{2}-\d{2}$/;
 const EXTRA = /^[a-z][a-z0-9_]{0,31}$/;
 const EXTRAS_MAX = 12;

@@ -1,6 +1,6 @@
 // Where the chart lives, and what stands there while there is none: a skeleton, a reason, an error.
 //
-// The chart is a picture to a screen reader; the tables beside it hold the same numbers.
+// The chart is a picture to a screen reader; the tables beside it hold signals and newest prices.
 
 import { useEffect, useRef } from "react";
 
@@ -70,7 +70,7 @@ function Overlay() {
   }
   if (load.state === "empty") {
     return (
-      <Notice title={`No session: ${load.reason}`} detail={`${day} has nothing to show.`}>
+      <Notice title={load.reason} detail={day}>
         <Neighbours />
       </Notice>
     );
@@ -139,7 +139,7 @@ export function ChartArea({ onView }: ChartAreaProps) {
     >
       <p id="chart-keys" className="sr-only">
         Arrow keys pan, plus and minus zoom, zero shows the whole day, L goes back to live. The tables
-        of signals and prices hold the same numbers.
+        hold the signals and the newest prices, their CSV the whole day.
       </p>
       <div
         ref={host}

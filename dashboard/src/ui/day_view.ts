@@ -87,7 +87,7 @@ export class DayView {
     const isFirst = this.showing === null;
     const offsetMs = offsetMsOn(request.date);
     this.showing ??= { ...request, store, offsetMs, session: series.session };
-    const empty = { state: "empty", reason: "nothing was recorded" } as const;
+    const empty = { state: "empty", reason: "Nothing was recorded" } as const;
     const nothing = request.live ? ({ state: "waiting" } as const) : empty;
     this.load.set(store.count > 0 ? { state: "ready" } : nothing);
     if (isFirst) this.events.onShow(this.showing);

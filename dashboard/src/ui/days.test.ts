@@ -50,9 +50,11 @@ describe("the first day shown", () => {
 
 describe("an empty day", () => {
   it("says why", () => {
-    expect(whyEmpty(DAYS[2] ?? null, "2026-07-03", "2026-07-08")).toBe("Independence Day");
-    expect(whyEmpty(null, "2026-07-05", "2026-07-08")).toBe("Sunday");
-    expect(whyEmpty(null, "2026-07-10", "2026-07-08")).toBe("this day is still to come");
+    expect(whyEmpty(DAYS[2] ?? null, "2026-07-03", "2026-07-08")).toBe(
+      "No session: Independence Day",
+    );
+    expect(whyEmpty(null, "2026-07-05", "2026-07-08")).toBe("No session: Sunday");
+    expect(whyEmpty(null, "2026-07-10", "2026-07-08")).toBe("This day is still to come");
     expect(whyEmpty(DAYS[0] ?? null, "2026-07-01", "2026-07-08")).toBeNull();
   });
 });

@@ -50,10 +50,10 @@ export function findDay(days: readonly SessionDay[], date: string): SessionDay |
 /** Why there is nothing to see on a day; null if there might be. */
 export function whyEmpty(day: SessionDay | null, date: string, today: string): string | null {
   const weekday = utc(date).getUTCDay();
-  if (weekday === 0) return "Sunday";
-  if (weekday === 6) return "Saturday";
-  if (day?.kind === "holiday") return day.name ?? "holiday";
-  return date > today ? "this day is still to come" : null;
+  if (weekday === 0) return "No session: Sunday";
+  if (weekday === 6) return "No session: Saturday";
+  if (day?.kind === "holiday") return `No session: ${day.name ?? "holiday"}`;
+  return date > today ? "This day is still to come" : null;
 }
 
 const LONG = new Intl.DateTimeFormat("en-US", {

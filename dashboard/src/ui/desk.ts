@@ -314,7 +314,7 @@ export class Desk {
     const date = this.date();
     this.engine?.setLook(this.look());
     if (this.account.get().state !== "ready" || calendar === null || date === null) return;
-    if (ticker === null) return this.day.openEmpty("no tickers yet");
+    if (ticker === null) return this.day.openEmpty("No tickers yet");
     const live = date === calendar.today;
     const wanted = JSON.stringify([ticker, date, timeframe, live]);
     if (wanted === this.opened) return;

@@ -24,7 +24,8 @@ export function Footer() {
       {me?.simulated && <span>Simulated prices, not the market's</span>}
       {me !== null && (
         <span>
-          Source {me.source} · {me.version}
+          Source {me.source}
+          {me.version !== "" && ` · ${me.version}`}
         </span>
       )}
     </footer>

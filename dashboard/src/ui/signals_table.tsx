@@ -66,7 +66,7 @@ function Row({ signal, withTicker }: { signal: Signal; withTicker: boolean }) {
       <td className="number">{priceText(signal.price)}</td>
       <td>
         {state === "active" ? (
-          <span className="text-ink-3">{signal.timeframe}</span>
+          <span className="text-ink-3">{state}</span>
         ) : (
           <span className="tag inline-block!" data-tone={state === "late" ? "warn" : undefined}>
             {state}

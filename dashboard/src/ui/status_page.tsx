@@ -240,7 +240,7 @@ export default function StatusPage() {
         </div>
         {error !== null && (
           <p role="alert" className="rounded-md bg-down-soft px-4 py-2 text-sm text-down">
-            The last question was not answered: {error}
+            The status could not be read: {error}
             {desk.mayLogin() && (
               <button type="button" className="quiet outlined ml-3" onClick={() => desk.askLogin()}>
                 Sign in
