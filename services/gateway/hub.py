@@ -8,8 +8,8 @@ Three classes of delivery:
 
 - `append` (ticks, candles): all after the place. Who is too far behind gets `resync`;
 - `last` (quotes, provisional candles, status): only the newest, by ticker;
-- `must` (signals): all after the place. Who is too far behind is cut off, because a trader who
-  waits for signals must notice.
+- `must` (signals): all after the place. Who was under way and missed what the ring no longer has is
+  cut off, because a trader who waits for signals must notice; else `resync`, as above.
 
 Nothing here waits, sends or asks for the time; `Feed` fills the hub and `live` empties it.
 """
