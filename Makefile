@@ -85,6 +85,6 @@ faults: ## strike the running stack again and again and compare (ARGS="--trials 
 marked = $(PYTEST) -m $(1) $(ARGS) || { code=$$?; \
 	if [ $$code -eq 5 ]; then echo "there are no $(1) tests yet"; else exit $$code; fi; }
 
-bench: ## measure; one JSON line per figure (ARGS=--short for a quick look)
+bench: $(NODE_MODULES) ## measure; one JSON line per figure (ARGS=--short for a quick look)
 	@if [ -e benchmarks/__main__.py ]; then $(RUN) -m benchmarks $(ARGS); \
 	else echo "there are no benchmarks yet" >&2; fi

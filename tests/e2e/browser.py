@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from cli import page as page_files
@@ -181,7 +181,8 @@ class Dash:
             "(name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim()",
             f"--{token}",
         )
-        return (int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16))
+        red, green, blue = ImageColor.getrgb(text)[:3]
+        return red, green, blue
 
     # -- waiting ----------------------------------------------------------------------------------
 

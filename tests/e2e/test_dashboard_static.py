@@ -43,7 +43,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 def superuser_dsn(stack: Stack) -> str:
     """Return how to open the stack's database as somebody who may take every role."""
-    (store,) = [path.parent for path in Home(stack.home).root.glob("*/store.json")]
+    (store,) = [path.parent for path in Home(stack.home).root.glob("csv/*/store.json")]
     kept = load_credentials(store, nats_users=USERS, postgres_users=LOGIN_ROLES)
     address = stack.postgres.partition("@")[2]
     return f"postgresql://{SUPERUSER}:{kept.postgres[SUPERUSER]}@{address}"
@@ -95,12 +95,10 @@ def test_the_page_reads_the_same_numbers_from_supabase(stack: Stack, tmp_path: P
         hosted(tmp_path, supabase, anon_key()) as address,
         chromium() as browser,
         Dash(browser, address) as static,
-        Dash(browser, stack.gateway) as ours,
     ):
         for day, timeframe in ((DAYS[0], "1m"), (DAYS[1], "15m"), (DAYS[1], "tick")):
             static.open(t="INDA", d=day, tf=timeframe)
-            ours.open(wait=False)
-            wanted = ours.page.request.get(
+            wanted = static.page.request.get(
                 f"{stack.gateway}/api/v1/series",
                 params={"ticker": "INDA", "date": day, "timeframe": timeframe},
             ).json()
@@ -110,10 +108,12 @@ def test_the_page_reads_the_same_numbers_from_supabase(stack: Stack, tmp_path: P
             assert {"ts_ms", "sma9", "vwap"} <= names
             assert {name: shown[name] for name in names} == {name: wanted[name] for name in names}
         static.open(t="INDA", d=DAYS[0], tf="1m")
-        signals = ours.page.request.get(
+        signals = static.page.request.get(
             f"{stack.gateway}/api/v1/signals", params={"date": DAYS[0], "ticker": "INDA"}
         ).json()["signals"]
+        assert signals
         static.until(lambda: len(static.markers()) == len(signals), "its signals are marked")
+        assert {each["id"] for each in static.markers()} == {each["id"] for each in signals}
         static.picture("supabase")
         assert static.complaints == []
 
@@ -129,7 +129,9 @@ def test_what_the_anon_key_may_not_read_is_refused(stack: Stack, tmp_path: Path)
     ):
         dash.open(wait=False)
         dash.page.get_by_text("JWSError").first.wait_for()
-        answer = dash.page.request.get(
-            f"{supabase}/rest/v1/stream_positions?select=stream", headers={"apikey": anon_key()}
-        )
-        assert (answer.status, answer.json()["code"]) == (401, "42501")
+        for table, column in (("stream_positions", "stream"), ("orders", "account")):
+            answer = dash.page.request.get(
+                f"{supabase}/rest/v1/{table}?select={column}",
+                headers={"apikey": anon_key(), "Authorization": f"Bearer {anon_key()}"},
+            )
+            assert (answer.status, answer.json()["code"]) == (401, "42501"), answer.text()

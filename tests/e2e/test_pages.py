@@ -73,7 +73,7 @@ def test_the_readme_s_clients_of_the_gateway_go_on_where_the_snapshot_ends(
     script.write_text(next(code for code in examples(language) if "/live" in code))
     run = {"python": [sys.executable, "-u"], "js": [wheel_node()]}[language]
     count, *ticks = first_lines(run, script, stack, 3)
-    assert re.fullmatch(r"\d{4,} ticks until now\n", count)
+    assert re.fullmatch(r"\d+ ticks until now\n", count)
     assert all(re.fullmatch(TICK, line) for line in ticks), ticks
 
 

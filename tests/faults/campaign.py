@@ -204,7 +204,12 @@ async def judge(
     mismatches = await rig.metric("writer", "kite_writer_reconcile_mismatches")
     if mismatches:
         found = [*found, f"the reconciler reports {mismatches:.0f} differences"]
-    return [*found, *rig.contradictions, *rig.page.contradictions, *rig.bounds.violations()]
+    return [
+        *found,
+        *rig.contradictions,
+        *rig.page.contradictions[:_LINES_MAX],
+        *rig.bounds.violations(),
+    ]
 
 
 async def _broker_ms(rig: Rig) -> int:

@@ -105,7 +105,8 @@ class Page:
             return
         if self._place is None:
             await self._load(address)
-        assert self._place is not None
+        if self._place is None:
+            return
         epoch_ms, from_seq = self._place
         wanted = {
             "op": "sub", "id": 1, "channel": "ticks", "ticker": self.ticker,
@@ -118,7 +119,7 @@ class Page:
                     return
 
     async def _load(self, address: str) -> None:
-        """Load the day so far; raises httpx.HTTPError while there is none."""
+        """Load the day so far, if its rows are whole; raises httpx.HTTPError while there is none."""
         query = {"ticker": self.ticker, "date": self._day.isoformat(), "timeframe": "tick"}
         async with httpx.AsyncClient(
             trust_env=False, verify=NO_TLS, timeout=_LOADED_WITHIN_S
@@ -126,6 +127,8 @@ class Page:
             answer = await client.get(f"{address}/api/v1/series", params=query)
         answer.raise_for_status()
         series = answer.json()
+        if None in series["price"]:
+            return  # the other half of a row, written from another stream, is still to come
         self.ticks = dict(_columns(series))
         self._place = series["epoch_ms"], series["last_seq"]
 

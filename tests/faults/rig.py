@@ -141,7 +141,12 @@ class Rig:
     async def end(self) -> None:
         """Stop everything in good order."""
         await self.unwatch()
-        await self.page.close()
+        try:
+            await self.page.close()
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
         for twin in self.twins.values():
             twin.kill()
         self.twins.clear()

@@ -66,8 +66,8 @@ async def _kill_gateway(rig: Rig, random: Random) -> int:
     """Recovery is over when the page that was open is told ticks again."""
     struck_ms = rig.now_ms()
     pid = rig.kill("gateway")
-    told = rig.page.told
     await rig.replaced("gateway", pid)
+    told = rig.page.told  # what the old one sent is read by now
     await eventually_async(lambda: rig.page.told > told, UP_WITHIN_S, "the page is told ticks")
     return struck_ms
 

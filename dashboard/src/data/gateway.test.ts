@@ -71,6 +71,18 @@ describe("snapshot, then live", () => {
     expect(world.asked.filter((url) => url.includes("/series"))).toHaveLength(1);
   });
 
+  it("hears the candles again when the line breaks between a correction and them", async () => {
+    world.answer("/series", () => candleSeries(41, [10, 11]));
+    follow("1m");
+    await settle();
+    world.socket.open();
+    world.socket.say({ op: "corrected", id: 1, seq: 50, date: "2026-01-02", revision: 1 });
+    world.socket.onclose?.({ code: 1006 });
+    await world.pass(600);
+    world.socket.open();
+    expect(world.socket.subs()[0]).toMatchObject({ from_seq: 41 });
+  });
+
   it("takes a new snapshot at a resync, and hears the old subscription no more", async () => {
     world.answer("/series", () => tickSeries(3, 41));
     const { feed } = follow();

@@ -300,11 +300,13 @@ export class GatewaySource implements DataSource {
       handlers.onError?.(message.message);
     } else if (message.op === "provisional") {
       handlers.onProvisional?.(message.candle);
+    } else if (message.op === "corrected") {
+      // Moves nothing: the candles of earlier frames come after it.
+      handlers.onCorrected?.(message.date, message.seq);
     } else {
       advance(request, message);
       if (message.op === "ticks") handlers.onTicks?.(message);
       else if (message.op === "candles") handlers.onCandles?.(message.candles);
-      else if (message.op === "corrected") handlers.onCorrected?.(message.date, message.seq);
       else handlers.onSignals?.(message.signals);
     }
   }
