@@ -119,7 +119,7 @@ class Page:
                     return
 
     async def _load(self, address: str) -> None:
-        """Load the day so far, if its rows are whole; raises httpx.HTTPError while there is none."""
+        """Load the day so far, if its rows are whole; raises httpx.HTTPError without one."""
         query = {"ticker": self.ticker, "date": self._day.isoformat(), "timeframe": "tick"}
         async with httpx.AsyncClient(
             trust_env=False, verify=NO_TLS, timeout=_LOADED_WITHIN_S

@@ -208,7 +208,7 @@ def test_any_split_into_frames_gives_the_same_events(items: list[Any], draw: st.
 
 class TestSubscribing:
     def test_names_what_may_be_missing_and_wants_its_history(self) -> None:
-        """The session before and the day so far are open gaps, before any bar; today comes first."""
+        """The session before and the day so far are open gaps before any bar; newest first."""
         core = Core(TICKERS)
         core.login(OPEN_MS + 500)
         step = core.interrupted(["QQQ"], "restart")
