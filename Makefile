@@ -59,7 +59,8 @@ unit: ## cores, contracts and our own rules: seconds, no server
 	$(PYTEST) -m "not ($(NEEDS_MORE))" tests/unit tests/test_tidy.py $(ARGS)
 
 integration: ## against a real NATS server and Postgres, which come with the packages
-	$(PYTEST) $(SPREAD) -m "not ($(NEEDS_MORE))" $(wildcard tests/contract tests/integration tests/e2e) $(ARGS)
+	$(PYTEST) $(SPREAD) -m "not ($(NEEDS_MORE))" \
+		$(wildcard tests/contract tests/integration tests/e2e) $(ARGS)
 
 dashboard: $(NODE_MODULES) ## the page: types, unit tests, build
 	$(NPM) run typecheck
