@@ -148,6 +148,11 @@ class Dash:
         mode: str | None = self._evaluate("window.__dash.mode()")
         return mode
 
+    def address(self) -> str:
+        """Return what is in the address bar; the page writes it without a navigation."""
+        address: str = self._evaluate("location.href")
+        return address
+
     def view(self) -> dict[str, float]:
         """Return the stretch of time in view."""
         view: dict[str, float] = self._evaluate("window.__dash.visibleRange()")

@@ -237,11 +237,12 @@ def test_a_link_shows_somebody_else_the_same(viewer: Dash, stack: Stack) -> None
         viewer.page.keyboard.press("+")
     viewer.page.keyboard.press("c")
     viewer.until(
-        lambda: "from=" in viewer.page.url and "style=line" in viewer.page.url, "the address"
+        lambda: all(part in viewer.address() for part in ("from=", "style=line")),
+        "the address",
     )
     viewer.next_frame()
     mine = viewer.view()
-    link = viewer.page.url
+    link = viewer.address()
     with_link = viewer.context.new_page()
     with_link.goto(link)
     viewer.until(
