@@ -91,9 +91,9 @@ def telemetry() -> Any:
     server.close()
 
 
-def service(port: int) -> ServiceProgram:
+def service(port: int, ports: Ports | None = None) -> ServiceProgram:
     """Return a service that listens on `port` already."""
-    program = ServiceProgram("fake", "services.fake", dict, ports=Ports())
+    program = ServiceProgram("fake", "services.fake", dict, ports=ports or Ports())
     program.metrics_port = port
     return program
 
@@ -120,8 +120,9 @@ def test_a_service_that_never_answers_is_hung(monkeypatch: pytest.MonkeyPatch) -
 
     async def scenario() -> None:
         watched = Watched()
-        async with watched.watching(service(Ports().free())):
-            assert await watched.reported(Hung) == Hung("fake")
+        with Ports() as ports:
+            async with watched.watching(service(ports.free())):
+                assert await watched.reported(Hung) == Hung("fake")
 
     asyncio.run(scenario())
 
@@ -201,9 +202,10 @@ def test_a_server_that_recovers_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_service_keeps_its_port_until_somebody_takes_it() -> None:
     """Whoever scrapes metrics finds them at the same place after a restart."""
-    program = service(0)
-    program.prepare()
-    first = program.metrics_port
+    with Ports() as ports:
+        program = service(0, ports)
+        program.prepare()
+        first = program.metrics_port
     program.prepare()
     assert program.metrics_port == first
     assert program.command().env["KITE_METRICS_PORT"] == str(first)

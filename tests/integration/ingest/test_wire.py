@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from libs.common import calendar
 from libs.common.events import Bar, Clock, Gap, History, Tick
 from tests.integration.ingest.stage import DEADLINE_S, TICKERS, Stage, keys
 from tests.waiting import eventually_async
@@ -14,17 +15,26 @@ from tests.waiting import eventually_async
 Play = Callable[..., None]
 
 
-def test_the_day_so_far_and_live_data_arrive(play: Play) -> None:
-    """Ticks within moments, the day's earlier minutes behind them, a clock, and readiness."""
+def test_the_last_session_the_day_so_far_and_live_data_arrive(play: Play) -> None:
+    """Ticks within moments, the minutes before them behind, a clock, and readiness."""
 
     async def scenario(on: Stage) -> None:
         async with on.ingest() as running:
             await on.until(Tick, 6)
             await eventually_async(lambda: running.runtime.health.ready, DEADLINE_S, "ready")
-            histories = await on.until(History, 3)
+            histories = await on.until(History, 6)
             await on.until_settled()
-        assert {history.ticker for history in histories} == set(TICKERS)
-        assert all(len(history.bars) == 210 for history in histories), "07:00 to 10:30"
+        today_ms = max(history.day_ms for history in histories)
+        before = calendar.previous_session(calendar.day_of(today_ms))
+        lengths = {(each.ticker, each.day_ms): len(each.bars) for each in histories}
+        assert lengths == {
+            (ticker, day_ms): minutes
+            for ticker in TICKERS
+            for day_ms, minutes in (
+                (calendar.day_start_ms(before.open_ms), 780),  # 07:00 to 20:00
+                (today_ms, 210),  # 07:00 to 10:30
+            )
+        }
         ticks = await on.events(Tick)
         assert len(set(keys(ticks))) == len(ticks)
         await on.check_bars()
