@@ -2,7 +2,7 @@
 
     python -m tests.faults --trials 100 --other-trials 30     everything, for hours
     python -m tests.faults --short                            a slice for each change
-    python -m tests.faults --rows "kill -9 writer" --trials 5 some rows only
+    python -m tests.faults --rows "kill -9 writer" --trials 5 some rows only, and no page
     python -m tests.faults --replay SEED --rows …             one run again
     python -m tests.faults --sensitivity                      every planted defect must be found
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.sensitivity:
         return 0 if asyncio.run(hunts.every(usable)) else 1
     runs = asyncio.run(_campaign(options, usable))
-    if not options.short and options.replay is None:
+    if not options.short and options.replay is None and not options.rows:
         report.write(ROWS)
     Console().print(report.summary(runs))
     sharp = not options.short or asyncio.run(hunts.short(usable))
