@@ -359,7 +359,7 @@ class World:
             self.stop_asked = True
         if isinstance(event, Reached):
             self.reached.add(event.milestone)
-        if isinstance(event, Ready):
+        if isinstance(event, Ready) and self.machine.state(event.unit) is not State.STOPPING:
             self.reached.add(event.unit)
         for action in self.machine.handle(event, now_s):
             self._check(action)
