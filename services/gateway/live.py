@@ -152,9 +152,11 @@ class _End(Struct, frozen=True):
 class _Session:
     """One connection.
 
-    The writer sleeps until `_go`: there is news and the client's next period has come (`_open`),
-    or it is time for a heartbeat, or the gateway stops. Timers open the gate, call for heartbeats
-    and look for sends that are stuck: time-outs around each wait would cost more than what is sent.
+    The writer sleeps until `_go` is called: there is news and the client's next period has come
+    (`_open`), or it is time for a heartbeat, or the gateway stops. Timers open the gate, call for
+    heartbeats and look for sends that are stuck: time-outs around each wait would cost more than
+    what is sent. So would an asyncio.Event, which looks up the running loop, and with it the
+    process, each time.
     """
 
     def __init__(
@@ -171,7 +173,8 @@ class _Session:
         self._metrics = metrics
         self._wall = wall
         self._loop = asyncio.get_running_loop()
-        self._go = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
+        self._called = False
         self._news = False
         self._open = True
         self._opening: asyncio.TimerHandle | None = None
@@ -189,7 +192,7 @@ class _Session:
         """There may be something to send."""
         self._news = True
         if self._open or self._hub.stopped:
-            self._go.set()
+            self._go()
 
     async def serve(self, client: Client) -> None:
         """Read and write until one of them ends; raises OSError when the client is gone."""
@@ -285,11 +288,23 @@ class _Session:
                     for batch in client.collect(self._loop.time()):
                         await self._send(batch)
                     self._open_at(client.due_s)
-                await self._go.wait()
-                self._go.clear()
+                await self._until_called()
         except CutOff as error:
             return _End(TRY_AGAIN_LATER, str(error), "missed")
         return _End(GOING_AWAY, "the gateway stops")
+
+    def _go(self) -> None:
+        """Let the writer look again; from the event loop only."""
+        self._called = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def _until_called(self) -> None:
+        """Return at the next call, or at once for one that came since the last return."""
+        if not self._called:
+            self._waiting = self._loop.create_future()
+            await self._waiting
+        self._called = False
 
     def _open_at(self, when_s: float) -> None:
         """Let the next batch leave then."""
@@ -300,11 +315,11 @@ class _Session:
     def _open_now(self) -> None:
         self._open = True
         if self._news:
-            self._go.set()
+            self._go()
 
     def _beat_now(self) -> None:
         self._beating = None
-        self._go.set()
+        self._go()
 
     def _look(self) -> None:
         """End it all when the client took nothing for too long, else look again soon."""
