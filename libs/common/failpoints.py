@@ -59,6 +59,13 @@ FAILPOINTS: Final[tuple[str, ...]] = (
     "writer.commit.before",
     "writer.commit.sent",
     "writer.committed",  # the bus has not heard of it
+    "notifier.intake.before",  # signals are read, the journal has none of them
+    "notifier.intake.stored",
+    "notifier.alerts.stored",  # Alertmanager has no answer
+    "notifier.send.before",
+    "notifier.send.intended",  # the journal knows of the try, the channel does not
+    "notifier.send.sent",  # the channel has it, the journal has not heard of it
+    "notifier.send.stored",
     "migrate.middle",  # a migration is applied and not noted
     "bootstrap.streams.middle",  # some streams are made, others not
 )

@@ -88,7 +88,21 @@ class OwnerMetrics:
         self.latency = metrics.latency(
             "received_to_published_seconds", "Wire frame received to answer durable"
         )
+        self.newest = metrics.gauge(
+            "frame_timestamp_seconds", "Receipt of the wire frame last answered", ["partition"]
+        )
         self.owned = metrics.gauge("partitions_owned", "Partitions that this instance owns")
+        self._begun: set[str] = set()
+
+    def begin(self, partition: str, now_ms: int) -> None:
+        """Show a partition from its first owner on, also before anything was answered.
+
+        Who gets stuck at once is then seen to fall behind, and a first hole to be a growth.
+        """
+        if partition not in self._begun:
+            self._begun.add(partition)
+            self.newest.labels(partition).set(now_ms / 1000)
+            self.holes.labels(partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +237,8 @@ class _Owner(Generic[O]):
         self._frames = metrics.frames.labels(partition)
         self._events = metrics.events.labels(partition)
         self._position = metrics.position.labels(partition)
+        self._newest = metrics.newest.labels(partition)
+        metrics.begin(partition, runtime.clock.now_ms())
         self._answer_subject = subjects.frame_subject(ownership.output_stream, ownership.partition)
         self._state_subject = subjects.checkpoint_subject(ownership.service, ownership.partition)
         self._source_created_ms = 0
@@ -335,6 +351,7 @@ class _Owner(Generic[O]):
         self._frames.inc()
         self._events.inc(len(events))
         self._position.set(message.seq)
+        self._newest.set(frame.received_ms / 1000)
         self._metrics.latency.observe(
             max(0, self._runtime.clock.now_ms() - frame.received_ms) / 1000
         )

@@ -17,7 +17,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
@@ -29,9 +29,16 @@ from libs.common.bus_metrics import BusMetrics
 from libs.common.clock import Clock, SystemClock
 from libs.common.errors import BusError, KiteError, SettingsError
 from libs.common.settings import ServiceSettings, load
-from libs.common.telemetry import Health, Metrics, TelemetryServer, configure_logging, get_logger
+from libs.common.telemetry import (
+    Health,
+    Metrics,
+    TelemetryServer,
+    configure_logging,
+    get_logger,
+    log_lines_counter,
+)
 
-__all__ = ["Backoff", "Runtime", "connect_bus", "main", "run"]
+__all__ = ["Backoff", "Runtime", "connect_bus", "main", "run", "run_standing_by"]
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -99,14 +106,21 @@ def run(
         for problem in error.problems:
             print(f"{name}: {problem}", file=sys.stderr)
         return error.exit_code
-    configure_logging(name, settings.log_level)
-    return uvloop.run(_live(name, settings, serve))
+    metrics = Metrics()
+    configure_logging(name, settings.log_level, log_lines_counter(metrics))
+    return uvloop.run(_live(name, settings, metrics, serve))
 
 
-async def _live(name: str, settings: S, serve: Callable[[Runtime[S]], Awaitable[None]]) -> int:
+async def _live(
+    name: str,
+    settings: S,
+    metrics: Metrics,
+    serve: Callable[[Runtime[S]], Awaitable[None]],
+) -> int:
     runtime = Runtime(
-        name, settings, Metrics(), Health(), SystemClock(), get_logger(), asyncio.Event()
+        name, settings, metrics, Health(), SystemClock(), get_logger(), asyncio.Event()
     )
+    _export_standing(runtime)
     try:
         telemetry = TelemetryServer(
             runtime.metrics, runtime.health, settings.metrics_host, settings.metrics_port
@@ -125,6 +139,14 @@ async def _live(name: str, settings: S, serve: Callable[[Runtime[S]], Awaitable[
         return await _until_stopped(runtime, serve)
     finally:
         telemetry.close()
+
+
+def _export_standing(runtime: Runtime[S]) -> None:
+    """Export what `/readyz` says, and whose data this is: alarms about a real account need it."""
+    ready = runtime.metrics.gauge("ready", "1 while /readyz answers 200")
+    ready.set_function(lambda: float(runtime.health.ready))
+    info = runtime.metrics.gauge("info", "Always 1; whose data this is", ["source"])
+    info.labels(runtime.settings.source).set(1)
 
 
 async def _until_stopped(
@@ -169,7 +191,9 @@ def _exit_code(runtime: Runtime[S], work: asyncio.Future[None]) -> int:
         return 0
     known = _first_kite_error(error)
     if known is not None:
-        runtime.log.error("service.refused", error=str(known), kind=type(known).__name__)
+        problems = known.problems if isinstance(known, SettingsError) else (str(known),)
+        for problem in problems:
+            runtime.log.error("service.refused", error=problem, kind=type(known).__name__)
         return known.exit_code
     runtime.log.error("service.crashed", exc_info=error)
     return 1
@@ -213,6 +237,27 @@ async def connect_bus(runtime: Runtime[S]) -> AsyncIterator[Bus]:
     finally:
         if bus is not None:
             await bus.close()
+
+
+async def run_standing_by(
+    work: Coroutine[Any, Any, None], stop: asyncio.Event, standing_by: Callable[[], bool]
+) -> None:
+    """Await work that sees `stop` by itself, unless it stands by then: that is waiting for others.
+
+    Raises what the work raises.
+    """
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if standing_by():
+            task.cancel()
+        await asyncio.wait({task})
+    finally:
+        stopped.cancel()
+        task.cancel()
+    if not task.cancelled():
+        task.result()
 
 
 async def _connect_once(runtime: Runtime[S], hooks: BusMetrics) -> Bus:

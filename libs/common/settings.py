@@ -5,6 +5,9 @@ own in the name (`sim_speed` -> `KITE_SIM_SPEED`). Values are text: numbers, boo
 (1/0/true/false/yes/no/on/off) and comma-separated lists are converted by the field's type, bounds
 come from `msgspec.Meta`, and a cross-field check may live in `__post_init__` (raise ValueError).
 
+A secret may stand in a file instead, which `KITE_NATS_URL_FILE` then names: files can be shown to
+one container alone, while its environment is shown to everybody who may inspect it.
+
 No value of a field whose name says it is secret ever appears in an error.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar, Union
 
 import msgspec
@@ -70,8 +74,9 @@ def load(cls: type[Settings], environ: Mapping[str, str]) -> Settings:
     complete = True
     for field in msgspec.structs.fields(cls):
         name = env_name(field.name)
-        text = environ.get(name, "").strip()
+        text = ""
         try:
+            text = _text(field.name, environ)
             if text:
                 values[field.name] = _convert(text, field.type)
             elif field.required:
@@ -91,6 +96,19 @@ def load(cls: type[Settings], environ: Mapping[str, str]) -> Settings:
     if settings is None or problems:
         raise SettingsError(problems)
     return settings
+
+
+def _text(field: str, environ: Mapping[str, str]) -> str:
+    """Return a variable's text, or what stands in the file named beside it; raises ValueError."""
+    name = env_name(field)
+    text = environ.get(name, "").strip()
+    place = environ.get(f"{name}_FILE", "").strip()
+    if text or not place or not looks_secret(field):
+        return text
+    try:
+        return Path(place).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(f"the file of {name}_FILE, {place}: {error.strerror}") from error
 
 
 def _reason(error: Exception) -> str:

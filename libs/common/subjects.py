@@ -15,6 +15,7 @@ __all__ = [
     "SIGNALS",
     "STATE",
     "checkpoint_subject",
+    "command_subject",
     "consumer_name",
     "dead_letter_subject",
     "escape",
@@ -67,6 +68,11 @@ def checkpoint_subject(service: str, partition: int) -> str:
 def consumer_name(service: str, partition: int) -> str:
     """Return the durable consumer of a service and partition, e.g. `writer-0`."""
     return f"{service}-{partition}"
+
+
+def command_subject(service: str) -> str:
+    """Return where a service is told what to do, e.g. `commands.ingest`."""
+    return f"commands.{service}"
 
 
 def dead_letter_subject(service: str) -> str:

@@ -16,7 +16,7 @@ import socketserver
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -32,13 +32,23 @@ from prometheus_client import (
 )
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
+from structlog.typing import Processor
 
-__all__ = ["Health", "Metrics", "TelemetryServer", "configure_logging", "get_logger"]
+__all__ = [
+    "Health",
+    "Metrics",
+    "TelemetryServer",
+    "configure_logging",
+    "get_logger",
+    "log_lines_counter",
+]
 
 LOOP_STALL_S_MAX = 5.0
 _BEAT_S = 0.5
 # How often the server looks whether it shall end; each stop of a process waits for it.
 _CLOSED_POLL_S = 0.05
+# A client that says nothing for so long is let go, or each would keep a thread for ever.
+_CLIENT_SILENT_S_MAX = 10.0
 # Close together where the targets lie (25 and 400 ms): a quantile is guessed between two of them.
 _LATENCY_BUCKETS_S = (
     0.001, 0.002, 0.003, 0.005, 0.007, 0.010, 0.015, 0.020, 0.025, 0.035, 0.050, 0.075, 0.100,
@@ -46,22 +56,43 @@ _LATENCY_BUCKETS_S = (
 )  # fmt: skip
 
 
-def configure_logging(service: str, level: str = "info") -> None:
-    """Send structured JSON lines to standard error, one object a line, with UTC timestamps."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s", force=True)
+_LEVELS_COUNTED = ("info", "warning", "error")
+# What every line has, where one looks for it.
+_FIRST = ("timestamp", "level", "event", "service")
+
+LogCounter = Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]
+
+
+def configure_logging(service: str, level: str = "info", counter: LogCounter | None = None) -> None:
+    """Send structured JSON lines to standard error, one object a line, with UTC timestamps.
+
+    `timestamp`, `level` and `event` come first. What libraries have to say from warnings on goes
+    the same way, with the name of their `logger`. `counter`, made by `log_lines_counter`, counts
+    all of them on the way.
+    """
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        *([] if counter is None else [counter]),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    render = structlog.processors.JSONRenderer(serializer=_to_json)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_to_json),
-        ],
+        processors=[*processors, render],
         wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
+    foreign = logging.StreamHandler(sys.stderr)
+    foreign.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *processors],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    logging.basicConfig(handlers=[foreign], level=logging.WARNING, force=True)
 
 
 def get_logger() -> Any:
@@ -70,7 +101,8 @@ def get_logger() -> Any:
 
 
 def _to_json(event: dict[str, Any], **_: Any) -> str:
-    return msgspec.json.encode(event, enc_hook=str).decode()
+    first = {key: event[key] for key in _FIRST if key in event}
+    return msgspec.json.encode({**first, **event}, enc_hook=str).decode()
 
 
 class Metrics:
@@ -96,6 +128,24 @@ class Metrics:
         return Histogram(
             f"kite_{name}", text, tuple(labels), registry=self.registry, buckets=_LATENCY_BUCKETS_S
         )
+
+
+def log_lines_counter(metrics: Metrics) -> LogCounter:
+    """Make `kite_log_lines`, and what counts into it.
+
+    No error disappears, each ends in a line at least; so the lines count them all, also those of
+    parts that nobody thought of measuring. Levels start at 0, or a first error would not show as a
+    growth.
+    """
+    lines = metrics.counter("log_lines", "Lines logged", ["level"])
+    for level in _LEVELS_COUNTED:
+        lines.labels(level)
+
+    def count(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Any:
+        lines.labels(event["level"]).inc()
+        return event
+
+    return count
 
 
 class Health:
@@ -141,8 +191,16 @@ class Health:
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say what went wrong in one line; a client that left or fell silent is no error."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            get_logger().error("telemetry.request_failed", exc_info=error)
+
 
 class _Quiet(WSGIRequestHandler):
+    timeout = _CLIENT_SILENT_S_MAX
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base's name
         """Requests are not logged: a scrape every few seconds is no news."""
 

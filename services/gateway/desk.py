@@ -20,6 +20,7 @@ from libs.common.bus import Stored
 from libs.common.clock import Clock
 from libs.common.errors import BusError, StoreUnavailable
 from libs.common.events import TIMEFRAME_MS, Correction
+from libs.common.market_clock import MarketClock
 from services.gateway import answers
 from services.gateway.days import (
     day_answer,
@@ -30,7 +31,6 @@ from services.gateway.days import (
 )
 from services.gateway.kept import Kept
 from services.gateway.latest import Latest
-from services.gateway.market_clock import MarketClock
 from services.gateway.messages import Quote
 from services.gateway.ring import Ring
 from services.gateway.settings import Settings

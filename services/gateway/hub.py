@@ -26,9 +26,9 @@ from msgspec import Struct
 from libs.common import subjects
 from libs.common.calendar import day_of
 from libs.common.events import Candle, Correction, Frame, Signal, TickIndicator
+from libs.common.market_clock import MarketClock
 from services.gateway import messages
 from services.gateway.latest import Latest
-from services.gateway.market_clock import MarketClock
 from services.gateway.messages import Misunderstood, Quote, Resync, Subscribe
 from services.gateway.ring import EVENTS_MAX, EVERY, Entry, Ring, Topic
 

@@ -22,6 +22,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from libs.common.addresses import url_here
 from libs.common.bus import Bus, Stored
 from libs.common.errors import BusUnavailable, SettingsError, StoreUnavailable
+from libs.common.market_metrics import export_market_open
 from libs.common.runner import Runtime, connect_bus
 from libs.common.telemetry import Metrics
 from services.gateway import access, api, live, pages
@@ -85,6 +86,9 @@ class HttpMetrics:
         self._seconds = metrics.latency(
             "gateway_request_seconds", "From a request until its answer is sent", ["route"]
         )
+        self._bytes = metrics.counter(
+            "gateway_response_bytes", "Bytes of answers' bodies", ["route"]
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve and count; see ASGI."""
@@ -94,11 +98,14 @@ class HttpMetrics:
         route = self._route(scope["path"])
         began_s = asyncio.get_running_loop().time()
         status = 0
+        sent_bytes = self._bytes.labels(route)
 
         async def noting(message: Any) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            else:
+                sent_bytes.inc(len(message.get("body", b"")))
             await send(message)
 
         try:
@@ -136,6 +143,9 @@ async def run(runtime: Runtime[Settings], listener: socket.socket) -> None:
     runtime.health.require("bus", "connecting")
     limits = Limits(message_bytes_max=settings.gateway_message_bytes_max)
     hub = Hub(settings.partitions, settings.source, limits)
+    export_market_open(
+        runtime.metrics, runtime.clock, settings.source, lambda wall_ms: hub.clock.now_ms(wall_ms)
+    )
     bus = LateBus()
     try:
         async with Store(settings.pg_dsn) as store:

@@ -16,7 +16,7 @@ __all__ = ["Settings", "is_loopback"]
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Where the gateway listens, who may use it, and how much of it.
 
-    `pg_dsn` is a Postgres connection string; the role `kite_reader` is enough. `gateway_port` 0
+    `pg_dsn` is a Postgres connection string; the role `kite_gateway` is enough. `gateway_port` 0
     takes any free port. `gateway_auth` `password` asks for a login: give the password, or better
     its argon2id hash. Without a login the gateway listens on a loopback address only, unless
     `gateway_allow_remote` says that something else protects it.

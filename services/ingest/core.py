@@ -117,6 +117,12 @@ class Core:
             self._tickers[name].level_one.interrupted(cause)
             self._tickers[name].minutes.stopped()
 
+    @property
+    def gaps_open(self) -> int:
+        """How many days of tickers miss minutes that price history may still bring."""
+        # A copy, because metrics are read on another thread.
+        return sum(len(ticker.minutes.gaps) for ticker in list(self._tickers.values()))
+
     def interrupted(self, tickers: Iterable[str], cause: str) -> Step:
         """Name the minutes that may be missing up to now, and want their history, newest first.
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from itertools import product
+from typing import get_args
 
 from libs.common.events import Bar, Clock, Event, Gap, History, Tick
 from libs.common.telemetry import Metrics
 from services.ingest.core import Step
+from services.ingest.schwab import RefreshOutcome
 
 __all__ = ["IngestMetrics"]
+
+RECONNECT_CAUSES = ("token", "denied", "silence", "evicted", "reconnect")
 
 _KINDS: dict[type, str] = {
     Tick: "tick",
@@ -51,12 +56,34 @@ class IngestMetrics:
         self.token_age_s = metrics.gauge(
             "ingest_token_age_seconds", "Time since the login that the token goes back to"
         )
+        self.token_refreshes = metrics.counter(
+            "ingest_token_refreshes", "Tries to fetch a new access token", ["outcome"]
+        )
+        self.received_s = metrics.gauge(
+            "ingest_received_timestamp_seconds", "When the last frame was read off the socket"
+        )
+        self.spool_bytes_max = metrics.gauge("ingest_spool_bytes_max", "Bytes the spool can hold")
+        self.gaps_open = metrics.gauge("ingest_gaps_open", "Gaps that wait for price history")
+        self.gaps = metrics.counter("ingest_gaps", "Gaps reported", ["series", "state"])
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Show each label from the start, or its first count would be no growth to an alarm."""
+        for cause in RECONNECT_CAUSES:
+            self.reconnects.labels(cause)
+        for outcome in get_args(RefreshOutcome):
+            self.token_refreshes.labels(outcome)
+        for series, state in product(("bars", "ticks"), ("open", "filled", "unfillable")):
+            self.gaps.labels(series, state)
 
     def step(self, step: Step) -> None:
         """Count what one step contains."""
         self.items.inc(step.items)
         for kind, number in Tally(map(_kind, step.events)).items():
             self.events.labels(kind).inc(number)
+        for event in step.events:
+            if isinstance(event, Gap):
+                self.gaps.labels(event.series, event.state).inc()
         for note, number in Tally(step.notes).items():
             self.notes.labels(note).inc(number)
 

@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -49,7 +49,14 @@ from services.ingest.origin import RewriteTransport
 from services.ingest.token_file import TokenFile, TokenInvalid
 from services.ingest.wire import Reject
 
-__all__ = ["Account", "Connection", "Denied", "RequestFailed", "SubscriptionCut"]
+__all__ = [
+    "Account",
+    "Connection",
+    "Denied",
+    "RefreshOutcome",
+    "RequestFailed",
+    "SubscriptionCut",
+]
 
 API_ORIGIN = "https://api.schwabapi.com"
 SOCKET_BYTES_MAX = 32 << 20
@@ -69,6 +76,9 @@ _LEVEL_ONE_FIELDS = (
 )
 
 Take = Callable[[int, int, dict[str, Any] | Reject], None]
+
+# What came of fetching a new access token. Only a person can mend `refused`, by logging in.
+RefreshOutcome = Literal["renewed", "refused", "failed"]
 
 
 class Denied(Exception):
@@ -90,12 +100,22 @@ class SubscriptionCut(Exception):
 class Account:
     """The REST side of one account; builds its client anew from the token file when in doubt."""
 
-    def __init__(self, key: str, secret: str, token_path: Path, base_url: str | None) -> None:
+    def __init__(
+        self,
+        key: str,
+        secret: str,
+        token_path: Path,
+        base_url: str | None,
+        on_refresh: Callable[[RefreshOutcome], None] = lambda outcome: None,
+    ) -> None:
+        self._on_refresh = on_refresh
+        self._token_created_s: float | None = None
         self._key = key
         self._secret = secret
         self._token_file = TokenFile(token_path)
         self._base_url = base_url
         self._client: AsyncClient | None = None
+        self._outdated = False
         self._refreshing = asyncio.Lock()
 
     def client(self) -> AsyncClient:
@@ -104,14 +124,19 @@ class Account:
             self._client = self._build()
         return self._client
 
-    @property
-    def token_age_s(self) -> int:
-        """Seconds since the login in a browser that the token goes back to."""
-        return 0 if self._client is None else int(self._client.token_metadata.token_age())
+    def token_age_s(self, now_ms: int) -> float:
+        """Return how long ago the login was that the token goes back to; 0 before it is read.
+
+        It is remembered while there is no client: a refused token does not get younger.
+        """
+        if self._token_created_s is None:
+            return 0.0
+        return max(0.0, now_ms / 1000 - self._token_created_s)
 
     async def forget_client(self) -> None:
         """Drop the client; the next one reads the token file again."""
         client, self._client = self._client, None
+        self._outdated = False
         if client is not None:
             await client.close_async_session()
 
@@ -156,36 +181,59 @@ class Account:
     async def _guarded(self, request: Any) -> Any:
         """Await a request; whatever it says about the token makes the client be built anew."""
         try:
-            return await request
+            answer = await request
         except TokenInvalid:
+            # The broker's answer was no token, so the one at hand was kept.
+            self._on_refresh("failed")
             await self.forget_client()
             raise
         except AuthlibBaseError as error:
-            await self.forget_client()
-            raise TokenInvalid(f"the broker refused the token: {error.error}") from None
+            raise await self.refused(error) from None
         except httpx.HTTPStatusError as error:
+            # Requests themselves raise no such thing; only the library's refresh does.
+            self._on_refresh("failed")
             await self.forget_client()
             raise RequestFailed(f"token refresh: HTTP {error.response.status_code}") from None
         except httpx.HTTPError as error:
             raise RequestFailed(f"{type(error).__name__}: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             # A token endpoint under maintenance answers 200 with a page, and the library trips.
+            self._on_refresh("failed")
             await self.forget_client()
             raise RequestFailed(f"an answer that makes no sense: {type(error).__name__}") from None
+        if self._outdated:
+            await self.forget_client()
+        return answer
+
+    async def refused(self, error: AuthlibBaseError) -> TokenInvalid:
+        """Note that the broker refused the token, and return what to raise."""
+        self._on_refresh("refused")
+        await self.forget_client()
+        return TokenInvalid(f"the broker refused the token: {error.error}")
 
     def _build(self) -> AsyncClient:
-        metadata = TokenMetadata.from_loaded_token(self._token_file.read(), self._token_file.write)
+        content = self._token_file.read()
+        created_s = float(content["creation_timestamp"])
+        self._token_created_s = created_s
+        metadata = TokenMetadata.from_loaded_token(content, self._token_file.write)
         register_redactions(metadata.token)
         write = metadata.wrapped_token_write_func()
 
         async def update(token: dict[str, Any], *args: Any, **kwargs: Any) -> None:
             try:
-                write(token, *args, **kwargs)
+                if self._token_file.is_newer_than(created_s):
+                    # Somebody has logged in again. That login is not overwritten; it is read once
+                    # this request is over, and the token at hand does until then.
+                    self._outdated, metadata.token = True, token
+                    get_logger().info("token.newer_login")
+                else:
+                    write(token, *args, **kwargs)
             except OSError as error:
                 # Work goes on with the new token, and the next refresh writes again. The library
                 # knows it for requests by now, and for logins to the streamer only from here.
                 metadata.token = token
                 get_logger().error("token.not_saved", reason=error.strerror)
+            self._on_refresh("renewed")
 
         mounts = None
         if self._base_url is not None:
@@ -248,8 +296,7 @@ class Connection:
             await self._account.forget_client()
             raise RequestFailed(f"before login: HTTP {error.response.status_code}") from None
         except AuthlibBaseError as error:
-            await self._account.forget_client()
-            raise TokenInvalid(f"the broker refused the token: {error.error}") from None
+            raise await self._account.refused(error) from None
         except TokenInvalid:
             await self._account.forget_client()
             raise

@@ -17,6 +17,8 @@ from msgspec import Struct
 from libs.common import calendar
 from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusUnavailable
+from libs.common.market_clock import MarketClock
+from libs.common.market_metrics import export_market_open
 from libs.common.runner import Backoff, Runtime, connect_bus
 from libs.common.share import Share, announced
 from services.ingest.backfill import Backfill, Job, RequestBudget
@@ -97,6 +99,7 @@ class Ingest:
             settings.schwab_app_secret,
             Path(settings.schwab_token_file),
             settings.schwab_base_url,
+            lambda outcome: self._metrics.token_refreshes.labels(outcome).inc(),
         )
         self._session = Session(runtime, self._account, self._core, self._inbox, self._metrics)
         self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
@@ -104,6 +107,16 @@ class Ingest:
         self._checkpoints = Checkpoints(bus, self._core, publisher, stream, runtime.log)
         self._short = False  # there was no room for events; gaps must be listed before more leave
         self._resume_s = 0.0
+        self._market = MarketClock()
+        self._export()
+
+    def _export(self) -> None:
+        """Let each scrape ask for what changes without anything happening."""
+        settings, metrics, wall = self._runtime.settings, self._metrics, self._runtime.clock
+        metrics.token_age_s.set_function(lambda: self._account.token_age_s(wall.now_ms()))
+        metrics.gaps_open.set_function(lambda: self._core.gaps_open)
+        metrics.spool_bytes_max.set(settings.ingest_spool_bytes_max)
+        export_market_open(self._runtime.metrics, wall, settings.source, self._market.now_ms)
 
     async def run(self) -> None:
         """Recall, connect, and work until stopped; then drain."""
@@ -184,6 +197,7 @@ class Ingest:
     def _handle_wire(self, wire: Wire) -> None:
         self._metrics.wire_frames.inc()
         self._metrics.wire_bytes.inc(wire.size_bytes)
+        self._metrics.received_s.set(wire.received_ms / 1000)
         if isinstance(wire.message, Reject):
             self._dead_letters.put(wire.message, wire.received_ms)
             return
@@ -192,6 +206,7 @@ class Ingest:
         if step.items:
             self._metrics.lag_ms.set(wire.received_ms - step.sent_ms)
         self._metrics.broker_ms.set(self._core.broker_ms)
+        self._market.observe(self._core.broker_ms, wire.received_ms)
 
     def _handle_answer(self, answered: Answered) -> None:
         job = answered.job

@@ -157,7 +157,6 @@ class Session:
         await self._subscribe(connection, cause)
         self._health.met("schwab")
         self._metrics.connected.set(1)
-        self._metrics.token_age_s.set(self._account.token_age_s)
         self._log.info("schwab.connected", tickers=len(self._settings.tickers), cause=cause)
         self._watch = _DataWatch(self._settings.ingest_frozen_ms / 1000)
         silence_ms = self._settings.ingest_silence_ms

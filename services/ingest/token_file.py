@@ -45,6 +45,13 @@ class TokenFile:
             raise TokenInvalid(f"{self._path}: no JSON; log in to make it anew") from None
         return self._checked(content)
 
+    def is_newer_than(self, creation_timestamp_s: float) -> bool:
+        """Whether the file holds a usable token of a login after this one."""
+        try:
+            return float(self.read()["creation_timestamp"]) > creation_timestamp_s
+        except TokenInvalid:
+            return False
+
     def write(self, wrapped: object, *_args: object, **_kwargs: object) -> None:
         """Replace the token durably; raises TokenInvalid or OSError and keeps the old one."""
         content = msgspec.json.encode(self._checked(wrapped))

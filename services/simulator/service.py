@@ -1,4 +1,4 @@
-"""Wiring: one aiohttp server on loopback for OAuth, REST and streamer."""
+"""Wiring: one aiohttp server for OAuth, REST and streamer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from libs.common.addresses import url_here
 from libs.common.errors import SettingsError
 from libs.common.runner import Runtime
 from libs.common.telemetry import Metrics
@@ -20,7 +21,6 @@ from services.simulator.virtual_clock import mark_every_s
 
 __all__ = ["make_app", "serve", "serving"]
 
-_HOST = "127.0.0.1"
 _OBSERVE_S = 1.0
 
 
@@ -30,7 +30,8 @@ async def serve(runtime: Runtime[Settings]) -> None:
     broker = simulation.build(runtime.settings, runtime.clock, runtime.log)
     ledger = _ledger(runtime.settings.sim_ledger_file)
     app = make_app(broker, runtime.metrics, runtime.log, ledger)
-    async with serving(app, runtime.settings.sim_port) as url:
+    host, port = runtime.settings.sim_host, runtime.settings.sim_port
+    async with serving(app, port, host=host) as url:
         runtime.log.info(
             "simulator.listening",
             url=url,
@@ -70,23 +71,24 @@ def make_app(
 
 
 @asynccontextmanager
-async def serving(app: web.Application, port: int) -> AsyncIterator[str]:
-    """Listen on loopback while the context lasts; yields the base address."""
+async def serving(
+    app: web.Application, port: int, *, host: str = "127.0.0.1"
+) -> AsyncIterator[str]:
+    """Listen while the context lasts; yields the base address."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, _HOST, port)
+        site = web.TCPSite(runner, host, port)
         try:
             await site.start()
         except OSError as error:
             raise SettingsError(
                 [
-                    f"KITE_SIM_PORT: cannot listen on {_HOST}:{port}: {error.strerror}; "
+                    f"KITE_SIM_PORT: cannot listen on {host}:{port}: {error.strerror}; "
                     "choose another port, or 0 for any free one"
                 ]
             ) from error
-        host, bound = runner.addresses[0][:2]
-        yield f"http://{host}:{bound}"
+        yield url_here(*runner.addresses[0][:2])
     finally:
         await runner.cleanup()
 

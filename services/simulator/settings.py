@@ -19,13 +19,14 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
-    """A simulated broker on loopback; it never uses the bus, so `nats_url` may stay empty.
+    """A simulated broker; it never uses the bus, so `nats_url` may stay empty.
 
     Where sources disagree on how the broker behaves there is a switch, and its default is what was
     seen most. Lives of tokens are virtual seconds; what a person or a socket waits for is wall
     time.
 
-    - `sim_port`: where it listens; 0 takes a free port, which the log tells.
+    - `sim_host`, `sim_port`: where it listens; 0 takes a free port, which the log tells. Whoever
+      reaches it may log in: on loopback, or where only the stack is.
     - `sim_seed`: decides everything: prices, times, tokens, faults.
     - Market. `sim_csv`: files of minute bars, `TICKER=FILE` or `TICKER-anything.csv`; none: a
       synthetic market that knows every ticker. `sim_ticks_per_bar`: updates a CSV minute has at
@@ -54,6 +55,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     """
 
     nats_url: str = ""
+    sim_host: str = "127.0.0.1"
     sim_port: Port = 8700
     sim_seed: str = "1"
     sim_csv: tuple[str, ...] = ()

@@ -82,7 +82,7 @@ class Batch:
 
     `partitions` names each table and New York day that has rows here. `candles` holds waves, see
     above. `sent_ms` is the newest broker time, `received_ms` the wall clock at each frame's
-    arrival.
+    arrival; `newest_tick_s` is the second of the newest tick or tick indicator, 0 without any.
     """
 
     stream: str
@@ -98,6 +98,7 @@ class Batch:
     signals: Sequence[Signal] = ()
     sent_ms: int = 0
     received_ms: Sequence[int] = ()
+    newest_tick_s: int = 0
 
     @property
     def rows(self) -> dict[str, int]:
@@ -245,6 +246,7 @@ class Batcher:
             signals=[self._signals[signal_id] for signal_id in sorted(self._signals)],
             sent_ms=self._sent_ms,
             received_ms=self._received_ms,
+            newest_tick_s=lines.newest_s,
         )
         self._begin(self._after)
         return batch

@@ -7,9 +7,14 @@ due after a minute of it, though not more often than every second of ours.
 
 from __future__ import annotations
 
-from libs.common import calendar
+import math
+from collections import Counter
+from functools import partial
+
+from libs.common import subjects
 from libs.common.clock import Clock
-from libs.common.errors import CalendarError
+from libs.common.market_clock import MarketClock
+from libs.common.market_metrics import market_open
 from libs.common.telemetry import Metrics
 from services.writer.core import Batch
 from services.writer.store import Report
@@ -18,6 +23,8 @@ __all__ = ["Reporter"]
 
 _BROKER_STEP_MS = 60_000
 _SPACING_MS = 1_000
+_TICK_TABLES = ("equity_data", "indicators")
+_TICK_STREAMS = (subjects.MARKET, subjects.INDICATORS)
 
 
 class Reporter:
@@ -38,6 +45,17 @@ class Reporter:
         )
         self._fenced = metrics.counter("writer_fenced", "Batches another writer was faster with")
         self._errors = metrics.counter("writer_errors", "Failures of lanes", ["kind"])
+        self._newest = metrics.gauge(
+            "writer_frame_timestamp_seconds", "Receipt of the wire frame last committed", lane
+        )
+        self._lanes_seen: set[tuple[str, str]] = set()
+        self._market = MarketClock()
+        self._newest_tick_s = dict.fromkeys(_TICK_STREAMS, 0)
+        freshness = metrics.gauge(
+            "writer_freshness_seconds", "Broker time minus the newest tick stored", ["stream"]
+        )
+        for stream in _TICK_STREAMS:
+            freshness.labels(stream).set_function(partial(self.freshness_s, stream))
         self._broker_ms: int | None = None
         self._told_broker_ms: int | None = None
         self._told_ms: int | None = None
@@ -45,11 +63,16 @@ class Reporter:
 
     def _begin(self) -> None:
         self._batch_count = self._record_count = self._error_count = 0
+        self._tick_rows = Counter[str]()
         self._processing_s = 0.0
 
     def loaded(self, stream: str, partition: int, seq: int) -> None:
         """A lane took up its position."""
-        self._position.labels(stream, str(partition)).set(seq)
+        lane = (stream, str(partition))
+        self._position.labels(*lane).set(seq)
+        if lane not in self._lanes_seen:  # who gets stuck at once shall be seen to fall behind
+            self._lanes_seen.add(lane)
+            self._newest.labels(*lane).set(self._clock.now_ms() / 1000)
 
     def committed(self, batch: Batch, took_s: float) -> None:
         """A batch is in the database."""
@@ -59,6 +82,7 @@ class Reporter:
             if count:
                 self._rows.labels(table).inc(count)
                 total += count
+        self._tick_rows.update({name: batch.rows.get(name, 0) for name in _TICK_TABLES})
         self._frames.labels(*lane).inc(batch.frames)
         self._batches.labels(*lane).inc()
         self._batch_rows.labels(*lane).set(total)
@@ -68,6 +92,11 @@ class Reporter:
         lag = self._lag.labels(batch.stream)
         for received_ms in batch.received_ms:
             lag.observe(max(0, now_ms - received_ms) / 1000)
+        if batch.received_ms:
+            self._newest.labels(*lane).set(batch.received_ms[-1] / 1000)
+            self._market.observe(batch.sent_ms, batch.received_ms[-1])
+        if batch.newest_tick_s > self._newest_tick_s.get(batch.stream, math.inf):
+            self._newest_tick_s[batch.stream] = batch.newest_tick_s
         self._broker_ms = max(self._broker_ms or 0, batch.sent_ms)
         self._batch_count += 1
         self._record_count += total
@@ -81,6 +110,21 @@ class Reporter:
         """A lane failed and starts over."""
         self._errors.labels(kind).inc()
         self._error_count += 1
+
+    def broker_now_ms(self, wall_ms: int) -> int | None:
+        """Return broker time at a time of the wall clock; None before the first batch."""
+        return self._market.now_ms(wall_ms)
+
+    def freshness_s(self, stream: str) -> float:
+        """Return how far a stream's newest tick is behind the broker's clock; infinite without one.
+
+        Asked at each scrape, from another thread, so it grows while nothing comes.
+        """
+        newest_s = self._newest_tick_s[stream]
+        broker_ms = self.broker_now_ms(self._clock.now_ms())
+        if broker_ms is None or not newest_s:
+            return math.inf
+        return max(0.0, broker_ms / 1000 - newest_s)
 
     @property
     def unheard(self) -> bool:
@@ -101,12 +145,15 @@ class Reporter:
             instance=self._instance,
             now_ms=self._clock.now_ms(),
             broker_ms=self._broker_ms,
-            market_open=_market_open(self._broker_ms),
+            market_open=market_open(self._broker_ms),
             status=status,
             batches=self._batch_count,
             records=self._record_count,
             errors=self._error_count,
             processing_ms=self._processing_s * 1000,
+            equity_rows=self._tick_rows["equity_data"],
+            indicator_rows=self._tick_rows["indicators"],
+            newest_tick_s=self._newest_tick_s[subjects.MARKET],
         )
         self._told_broker_ms, self._told_ms = self._broker_ms, report.now_ms
         self._begin()
@@ -118,13 +165,5 @@ class Reporter:
         self._record_count += report.records
         self._error_count += report.errors
         self._processing_s += report.processing_ms / 1000
-
-
-def _market_open(broker_ms: int | None) -> bool | None:
-    """Whether the regular session is on; None when nobody can say."""
-    if broker_ms is None:
-        return None
-    try:
-        return calendar.is_open(broker_ms)
-    except CalendarError:
-        return None
+        self._tick_rows["equity_data"] += report.equity_rows
+        self._tick_rows["indicators"] += report.indicator_rows

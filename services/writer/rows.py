@@ -102,6 +102,7 @@ class TickRows:
         self.ticks: list[str] = []
         self.indicators: list[str] = []
         self.days: set[date] = set()
+        self.newest_s = 0  # the newest second of all lines
         self._names = _Names()
         self._second: int | None = None
         self._second_text = ""
@@ -109,6 +110,7 @@ class TickRows:
     def clear(self) -> None:
         """Start anew; lists handed out before stay as they are."""
         self.ticks, self.indicators, self.days = [], [], set()
+        self.newest_s = 0
         self._second = None
 
     def tick(self, tick: Tick) -> None:
@@ -138,6 +140,7 @@ class TickRows:
 
     def _turn(self, second: int, ts_ms: int) -> None:
         self.days.add(day_of(ts_ms))
+        self.newest_s = max(self.newest_s, second)
         self._second = second
         self._second_text = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
 

@@ -17,15 +17,20 @@ import asyncio
 import os
 import socket
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from prometheus_client import Gauge
 
 from libs.common import codec, failpoints, subjects
 from libs.common.bus import Bus, Lease, Message
 from libs.common.errors import BusError, KiteError, StoreError, StoreFenced
-from libs.common.runner import Backoff, Runtime, connect_bus
+from libs.common.market_metrics import export_market_open
+from libs.common.runner import Backoff, Runtime, connect_bus, run_standing_by
 from libs.common.share import Share, announced
 from services.writer.core import Batch, Batcher, Limits, Position, judge_position
 from services.writer.reconciler import Reconciler
 from services.writer.report import Reporter
+from services.writer.room import LOOK_EVERY_S, Room
 from services.writer.settings import Settings
 from services.writer.store import PostgresStore, Store
 
@@ -56,6 +61,10 @@ async def run(runtime: Runtime[Settings], bus: Bus, store: Store) -> None:
     settings = runtime.settings
     instance = f"{socket.gethostname()}:{os.getpid()}"
     reporter = Reporter(runtime.metrics, runtime.clock, instance)
+    export_market_open(runtime.metrics, runtime.clock, settings.source, reporter.broker_now_ms)
+    room = Room(runtime, bus, store)
+    # 0 from the start: a database that is away then is away too.
+    answers = runtime.metrics.gauge("writer_database_connected", "Whether the database answers")
     await _claim(runtime, store)
     share = Share(
         runtime.metrics.gauge("writer_lanes_owned", "Lanes that this instance writes").set
@@ -67,7 +76,8 @@ async def run(runtime: Runtime[Settings], bus: Bus, store: Store) -> None:
     ]
     try:
         async with announced(runtime, bus, share), asyncio.TaskGroup() as group:
-            group.create_task(_watch(runtime, store, reporter))
+            group.create_task(_watch(runtime, store, reporter, answers))
+            group.create_task(_look_for_room(runtime, room))
             for lane in lanes:
                 group.create_task(lane.run())
             group.create_task(
@@ -98,7 +108,9 @@ async def _claim(runtime: Runtime[Settings], store: Store) -> None:
             return
 
 
-async def _watch(runtime: Runtime[Settings], store: Store, reporter: Reporter) -> None:
+async def _watch(
+    runtime: Runtime[Settings], store: Store, reporter: Reporter, answers: Gauge
+) -> None:
     """Keep readiness true to the database, and report now and then, until stopped."""
     loop = asyncio.get_running_loop()
     due_s = loop.time() + runtime.settings.writer_report_s
@@ -107,7 +119,9 @@ async def _watch(runtime: Runtime[Settings], store: Store, reporter: Reporter) -
         try:
             await store.ping()
             runtime.health.met("database")
+            answers.set(1)
         except StoreError as error:
+            answers.set(0)
             _database_away(runtime, error)
         if reporter.overdue or loop.time() >= due_s:
             due_s = loop.time() + runtime.settings.writer_report_s
@@ -116,6 +130,12 @@ async def _watch(runtime: Runtime[Settings], store: Store, reporter: Reporter) -
             prune_s = loop.time() + _PRUNE_EVERY_S
             await _prune(runtime, store)
         await _sleep(runtime, _WATCH_S)
+
+
+async def _look_for_room(runtime: Runtime[Settings], room: Room) -> None:
+    while not runtime.stop.is_set():
+        await room.look()
+        await _sleep(runtime, LOOK_EVERY_S)
 
 
 async def _sleep(runtime: Runtime[Settings], seconds: float) -> None:
@@ -135,6 +155,19 @@ async def _report(
     except StoreError as error:
         reporter.put_back(report)
         runtime.log.warning("writer.report_failed", error=str(error))
+        return
+    if report.batches or report.errors:
+        newest = datetime.fromtimestamp(report.newest_tick_s, UTC) if report.newest_tick_s else None
+        runtime.log.info(
+            "writer.reported",
+            equity_rows=report.equity_rows,
+            indicator_rows=report.indicator_rows,
+            records=report.records,
+            batches=report.batches,
+            errors=report.errors,
+            processing_ms=round(report.processing_ms, 1),
+            latest_timestamp=newest,
+        )
 
 
 async def _prune(runtime: Runtime[Settings], store: Store) -> None:
@@ -193,19 +226,7 @@ class Lane:
 
     async def run(self) -> None:
         """Write until stopped; raises PositionError, SchemaError or RowsRefused."""
-        work = asyncio.create_task(self._until_stopped())
-        stopped = asyncio.create_task(self._runtime.stop.wait())
-        try:
-            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            # A lane that writes ends by itself and in order; one that stands by waits for others.
-            if self._standing_by:
-                work.cancel()
-            await asyncio.wait({work})
-        finally:
-            stopped.cancel()
-            work.cancel()
-        if not work.cancelled():
-            work.result()
+        await run_standing_by(self._until_stopped(), self._runtime.stop, lambda: self._standing_by)
 
     async def _until_stopped(self) -> None:
         while not self._runtime.stop.is_set():

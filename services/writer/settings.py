@@ -20,7 +20,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     `writer_input_bytes_max` of encoded frames. `writer_connections_max` bounds what all lanes
     together use of the database. A statement that takes longer than `writer_statement_timeout_s`
     is given up and tried again. `writer_report_s` is how often `streaming_metrics` gets a row; on a
-    fast market it gets one more often.
+    fast market it gets one more often. `writer_database_bytes_max` is what the database's plan has
+    room for, such as 500000000 on a free one; 0 means that only the disk bounds it. It stops
+    nothing: at 80 % there is an alarm.
 
     Every `writer_reconcile_interval_s` the streams are compared with the rows made of them, 0 turns
     that off. Below 15 the server would be kept from reading its disk again, and faults of the disk
@@ -37,6 +39,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     writer_connections_max: Annotated[int, Meta(ge=1, le=64)] = 4
     writer_statement_timeout_s: Positive = 30
     writer_report_s: Annotated[int, Meta(ge=1, le=3600)] = 15
+    writer_database_bytes_max: Annotated[int, Meta(ge=0)] = 0
     writer_reconcile_interval_s: Annotated[int, Meta(ge=0, le=3600)] = 20
     writer_reconcile_bytes_per_s_max: Annotated[int, Meta(ge=1024, le=1 << 30)] = 1 << 20
     writer_stream_files_dir: str = ""

@@ -89,11 +89,16 @@ _END_STALLED = """
         AND application_name = current_setting('application_name') AND wait_event = 'ClientRead'
         AND xact_start < clock_timestamp() - make_interval(secs => $1)
         AND greatest(query_start, state_change) < clock_timestamp() - make_interval(secs => $1)"""
+_SIZE = "SELECT pg_database_size(current_database())"
 _ENSURE_PARTITION = "SELECT public.kite_ensure_partition($1, $2)"
 
 
 class Report(Struct, frozen=True):
-    """A row of `streaming_metrics`: what one instance did since its report before."""
+    """A row of `streaming_metrics`: what one instance did since its report before.
+
+    Only the log tells the last three: rows of both tick tables, and the newest tick of all in
+    seconds since the epoch, 0 before the first.
+    """
 
     instance: str
     now_ms: int
@@ -104,6 +109,9 @@ class Report(Struct, frozen=True):
     records: int
     errors: int
     processing_ms: float
+    equity_rows: int = 0
+    indicator_rows: int = 0
+    newest_tick_s: int = 0
 
 
 class Store(Protocol):
@@ -126,6 +134,10 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Return if the store answers; raises StoreUnavailable."""
+        ...
+
+    async def size_bytes(self) -> int:
+        """Return how big the whole database is; raises StoreUnavailable."""
         ...
 
     async def report(self, report: Report) -> None:
@@ -236,6 +248,11 @@ class PostgresStore:
         """See Store."""
         async with self._connection() as connection:
             await connection.execute("SELECT 1")
+
+    async def size_bytes(self) -> int:
+        """See Store."""
+        async with self._connection() as connection:
+            return int(await connection.fetchval(_SIZE))
 
     async def report(self, report: Report) -> None:
         """See Store."""
@@ -363,5 +380,6 @@ def _is_missing_partition(error: asyncpg.PostgresError) -> bool:
 def one_line(error: BaseException) -> str:
     """Say what the database said, with the row or key that it names."""
     detail = getattr(error, "detail", None)
-    text = f"{type(error).__name__}: {error}" + (f" ({detail})" if detail else "")
+    text = ": ".join(filter(None, (type(error).__name__, str(error))))
+    text += f" ({detail})" if detail else ""
     return " ".join(text.split())

@@ -18,6 +18,7 @@ from nats.aio.client import Client as NatsClient
 
 from cli.servers.nats import NatsServer
 from libs.common.bus import Bus, nats, topology
+from libs.common.bus.link import bare_client
 from libs.common.bus.memory import MemoryBus, MemoryServer
 from libs.common.bus.pull import OWNER_GROUP
 from tests.proxy import Proxy
@@ -243,7 +244,7 @@ class NatsWorld:
         cls, plan: topology.Topology, server: NatsServer, running: Running | None = None
     ) -> AsyncIterator[NatsWorld]:
         """Make the streams on an emptied server; `running` is needed to restart it."""
-        admin = await nats_py.connect(
+        admin = await bare_client(
             server.url("admin"),
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.05,

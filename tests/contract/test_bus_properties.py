@@ -57,7 +57,7 @@ class Model:
     async def open(self) -> None:
         """Connect."""
         self.writer: Bus = (await self._world.connect("ingest")).bus
-        self.reader: Bus = (await self._world.connect("indicators")).bus
+        self.reader: Bus = (await self._world.connect("writer")).bus
 
     async def close(self) -> None:
         """Give the partition back."""
@@ -104,7 +104,7 @@ class Model:
         if self._lease is None and self._seqs(READ_SUBJECT, self._floor + 1):
             async with asyncio.timeout(DEADLINE_S):
                 lease = await self._stack.enter_async_context(
-                    self.reader.lease("MARKET", "indicators-0")
+                    self.reader.lease("MARKET", "writer-0")
                 )
             await lease.reset(self._position)
             self._floor = self._position - 1

@@ -95,4 +95,7 @@ async def _at_the_first_start(point: str, rig: Rig, random: Random) -> int:
     return reached.result()
 
 
-DEATH_ROWS: tuple[Row, ...] = tuple(_row(point) for point in FAILPOINTS)
+# The notifier writes no rows; tests/integration/notifier kills it at its own points.
+DEATH_ROWS: tuple[Row, ...] = tuple(
+    _row(point) for point in FAILPOINTS if not point.startswith("notifier.")
+)

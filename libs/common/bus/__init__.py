@@ -48,7 +48,8 @@ class StreamState(Struct, frozen=True):
     """A stream's incarnation and bounds; an empty stream has `first_seq == last_seq + 1`.
 
     `messages` is how many there are by the server's books: fewer than the bounds say if some in
-    between are gone. No message grows older than `age_ms_max`; 0 means that age takes none.
+    between are gone. No message grows older than `age_ms_max`; 0 means that age takes none. When
+    `bytes_held` reaches `bytes_max` the stream refuses, or drops its oldest; 0 means no bound.
     """
 
     name: str
@@ -56,6 +57,8 @@ class StreamState(Struct, frozen=True):
     first_seq: int
     last_seq: int
     messages: int
+    bytes_held: int
+    bytes_max: int
     age_ms_max: int
     metadata: Mapping[str, str]
 

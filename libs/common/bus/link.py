@@ -23,12 +23,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from libs.common import failpoints
+from libs.common.bus import nkey
 from libs.common.bus.hooks import BusHooks
 from libs.common.codec import FRAME_BYTES_MAX
 from libs.common.errors import BusUnavailable, Doubt, SettingsError
 from libs.common.telemetry import get_logger
 
-__all__ = ["Address", "Link", "status_of"]
+__all__ = ["Address", "Link", "bare_client", "status_of"]
 
 MessageHandler = Callable[[Msg], Awaitable[None]]
 
@@ -46,7 +47,10 @@ _STATUS_HEADER = "Status"
 
 
 class Address(Struct, frozen=True):
-    """Where the server is and who we are there; `server` holds no credentials."""
+    """Where the server is and who we are there; `server` holds no credentials.
+
+    The password may be a key's seed (see `nkey`), which is never sent.
+    """
 
     server: str
     user: str | None
@@ -74,9 +78,49 @@ class Address(Struct, frozen=True):
         return cls(server, user, password, None)
 
     @property
+    def has_key(self) -> bool:
+        """Whether a key stands where a password would."""
+        return self.password is not None and nkey.is_seed(self.password)
+
+    def client(self) -> Client:
+        """Return a client that can connect as this user, by `options`; it is not connected yet."""
+        client = Client()
+        if self.has_key:
+            assert self.password is not None
+            # The library sets it when it signs by itself, with a package that has no wheel.
+            client._public_nkey = nkey.public_key(self.password)
+        return client
+
+    def options(self) -> dict[str, Any]:
+        """Return what the client's `connect` takes to get in as this user."""
+        if self.has_key and (seed := self.password):
+            return {
+                "servers": self.server,
+                "user": self.user,  # not sent beside a signature; without it nobody would sign
+                "signature_cb": lambda nonce: nkey.sign(seed, nonce),
+            }
+        return {
+            "servers": self.server,
+            "user": self.user,
+            "password": self.password,
+            "token": self.token,
+        }
+
+    @property
     def inbox_prefix(self) -> str:
         """Where answers to this user go; nobody else may listen there."""
         return f"_INBOX_{self.user}" if self.user else "_INBOX"
+
+
+async def bare_client(url: str, **options: Any) -> Client:
+    """Connect as the user of an address, by the client library alone; raises what that raises.
+
+    For tools that need no bus. `options` are the library's own.
+    """
+    address = Address.parse(url)
+    client = address.client()
+    await client.connect(**address.options(), **options)
+    return client
 
 
 def status_of(message: Msg) -> str:
@@ -103,7 +147,7 @@ class Link:
     @classmethod
     async def open(cls, address: Address, name: str, inbox_prefix: str, hooks: BusHooks) -> Link:
         """Connect once; raises BusUnavailable with the reason, without credentials."""
-        client = Client()
+        client = address.client()
         link = cls(client, "", hooks)
         failures: list[str] = []
         connected = False
@@ -116,11 +160,8 @@ class Link:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await client.connect(
-                    address.server,
+                    **address.options(),
                     name=name,
-                    user=address.user,
-                    password=address.password,
-                    token=address.token,
                     inbox_prefix=inbox_prefix.encode(),
                     error_cb=on_error,
                     disconnected_cb=link._on_disconnected,

@@ -160,6 +160,8 @@ class MemoryServer:
             stream.first_seq,
             stream.last_seq,
             stream.messages,
+            stream.bytes_held,
+            stream.plan.bytes_max,
             stream.plan.age_ms_max,
             stream.metadata,
         )

@@ -57,6 +57,11 @@ class MemoryStream:
         """How many messages there are."""
         return len(self._order) - len(self._evicted)
 
+    @property
+    def bytes_held(self) -> int:
+        """How many bytes they are, with what each costs besides."""
+        return self._bytes
+
     def last(self, subject: str) -> Stored | None:
         """Return the newest message of a subject."""
         messages = self._by_subject.get(subject)

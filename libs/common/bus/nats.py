@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import msgspec
 from msgspec import Struct
@@ -35,7 +35,9 @@ from libs.common.codec import FRAME_BYTES_MAX
 from libs.common.errors import BusUnavailable, Doubt, Fenced, LeaseLost, StreamFull
 from libs.common.telemetry import get_logger
 
-__all__ = ["NatsBus", "connect"]
+__all__ = ["CREATED_META", "NatsBus", "connect", "created_ms"]
+
+CREATED_META: Final = "kite.created_ms"
 
 PUBLISH_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 5.0
@@ -71,12 +73,14 @@ class _Ack(Struct):
 
 class _StreamCounts(Struct):
     messages: int
+    bytes: int
     first_seq: int
     last_seq: int
 
 
 class _StreamConfig(Struct):
     name: str
+    max_bytes: int = -1
     max_age: int = 0
     metadata: dict[str, str] = {}
 
@@ -104,6 +108,18 @@ async def connect(
     bus = NatsBus(address, name, inbox_prefix or address.inbox_prefix, hooks or NoHooks())
     await bus.start()
     return bus
+
+
+def created_ms(created: datetime, metadata: Mapping[str, str]) -> int:
+    """Return when a stream was first made, in epoch milliseconds, given when the server made it.
+
+    Restoring a stream makes it anew for the server, although its sequences go on; so a restored one
+    carries in its metadata when the original was made, which positions refer to.
+    """
+    original = metadata.get(CREATED_META, "")
+    if original.isdecimal():
+        return int(original)
+    return (created - _EPOCH) // timedelta(milliseconds=1)
 
 
 class NatsBus:
@@ -139,10 +155,12 @@ class NatsBus:
         counts = info.state
         return StreamState(
             name=name,
-            created_ms=(info.created - _EPOCH) // timedelta(milliseconds=1),
+            created_ms=created_ms(info.created, info.config.metadata),
             first_seq=counts.first_seq if counts.messages else counts.last_seq + 1,
             last_seq=counts.last_seq,
             messages=counts.messages,
+            bytes_held=counts.bytes,
+            bytes_max=max(0, info.config.max_bytes),
             age_ms_max=info.config.max_age // _NS_PER_MS,
             metadata=info.config.metadata,
         )

@@ -51,6 +51,7 @@ READERS: Final = (
     ("writer", subjects.MARKET),
     ("writer", subjects.INDICATORS),
     ("writer", subjects.SIGNALS),
+    ("notifier", subjects.SIGNALS),
 )
 COMMANDED: Final = ("ingest", "indicators", "signals", "writer")
 # Made last, so that whoever finds it finds the rest; every service may read it.
@@ -141,7 +142,8 @@ def plan(
         for partition in range(partitions)
     ]
     consumers += [
-        ConsumerPlan(subjects.COMMANDS, service, f"commands.{service}") for service in COMMANDED
+        ConsumerPlan(subjects.COMMANDS, service, subjects.command_subject(service))
+        for service in COMMANDED
     ]
     return Topology(
         metadata=_metadata(partitions, source, results or ResultSettings()),

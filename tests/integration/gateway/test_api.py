@@ -41,7 +41,7 @@ def play(server: NatsServer, database: Database, scene: Scene, **settings: Any) 
         await fill(database.owner)
         async with (
             feed(server),
-            gateway(server.url("observer"), database.reader, **settings) as found,
+            gateway(server.url("gateway"), database.gateway, **settings) as found,
         ):
             await scene(found)
 
@@ -58,7 +58,7 @@ def play_with_feed(
     async def run() -> None:
         async with (
             feed(server) as source,
-            gateway(server.url("observer"), database.reader) as found,
+            gateway(server.url("gateway"), database.gateway) as found,
         ):
             await scene(found, source)
 
@@ -415,7 +415,7 @@ def test_a_day_is_read_by_the_keys_of_its_own_partitions(migrated_database: Data
     async def scene() -> None:
         await fill(migrated_database.owner)
         day = [moment(SESSION.open_ms), moment(SESSION.close_ms)]
-        async with Store(migrated_database.reader) as store, store._connection() as connection:
+        async with Store(migrated_database.gateway) as store, store._connection() as connection:
             await connection.execute("SET enable_seqscan = off")  # these tables are tiny
             for query, arguments in (
                 (queries.TICKS, ["QQQ", *day, 1000]),

@@ -37,7 +37,7 @@ def play(server: NatsServer, database: Database, scene: Scene, **settings: Any) 
         await fill(database.owner)
         async with (
             feed(server) as source,
-            gateway(server.url("admin"), database.reader, **(values | settings)) as found,
+            gateway(server.url("gateway"), database.gateway, **(values | settings)) as found,
         ):
             await scene(found, source)
 

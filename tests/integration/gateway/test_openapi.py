@@ -39,7 +39,7 @@ def running(nats_server: NatsServer, postgres: Any) -> Iterator[str]:
         async def run() -> None:
             async with (
                 feed(nats_server),
-                gateway(nats_server.url("admin"), database.reader) as found,
+                gateway(nats_server.url("gateway"), database.gateway) as found,
             ):
                 address.append(found.url)
                 started.set()

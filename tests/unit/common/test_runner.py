@@ -165,6 +165,22 @@ class TestStop:
         assert "Traceback" not in text
 
 
+def test_a_process_says_whether_it_is_ready_and_whose_data_it_has() -> None:
+    """Alarms ask for both; readiness is that of the moment of the scrape."""
+    seen: list[float | None] = []
+
+    async def serve(runtime: Runtime[Any]) -> None:
+        sample = runtime.metrics.registry.get_sample_value
+        seen.append(sample("kite_info", {"source": "csv"}))
+        runtime.health.require("bus")
+        seen.append(sample("kite_ready"))
+        runtime.health.met("bus")
+        seen.append(sample("kite_ready"))
+
+    assert live(serve, KITE_SOURCE="csv") == 0
+    assert seen == [1, 0, 1]
+
+
 class TestBackoff:
     """Longer waits up to a bound, never the same for two."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -54,6 +55,28 @@ class TestConversions:
         assert settings.tickers == ("QQQ",)
         assert (settings.flush_ms, settings.ratio, settings.verbose) == (250, 0.5, False)
         assert (settings.partitions, settings.source, settings.label) == (1, "demo", None)
+
+    def test_a_secret_may_stand_in_a_file(self, tmp_path: Path) -> None:
+        """The file's text counts where the variable itself is empty; the variable goes first."""
+        file = tmp_path / "nats-url"
+        file.write_text("nats://from-file:1\n")
+        named = {"KITE_NATS_URL": "", "KITE_NATS_URL_FILE": str(file), "KITE_TICKERS": "QQQ"}
+        assert load(Example, named).nats_url == "nats://from-file:1"
+        assert load(Example, {**named, "KITE_NATS_URL": "nats://set:1"}).nats_url == "nats://set:1"
+
+    def test_what_is_no_secret_is_not_read_from_a_file(self, tmp_path: Path) -> None:
+        """Settings such as KITE_LABEL stay where people look for them."""
+        file = tmp_path / "label"
+        file.write_text("hidden")
+        assert load(Example, {**REQUIRED, "KITE_LABEL_FILE": str(file)}).label is None
+
+    def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
+        """The line says which variable named which file."""
+        place = str(tmp_path / "absent")
+        named = {"KITE_NATS_URL_FILE": place, "KITE_TICKERS": "QQQ"}
+        (problem,) = problems_of(named)
+        assert "KITE_NATS_URL_FILE" in problem
+        assert place in problem
 
     def test_an_empty_variable_counts_as_unset(self) -> None:
         """As compose files and shells leave them."""

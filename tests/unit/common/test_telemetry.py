@@ -6,6 +6,9 @@ import asyncio
 import http.client
 import io
 import json
+import logging
+import re
+import socket
 import sys
 from collections.abc import Iterator
 
@@ -13,7 +16,14 @@ import pytest
 import structlog
 
 from libs.common import telemetry
-from libs.common.telemetry import Health, Metrics, TelemetryServer, configure_logging, get_logger
+from libs.common.telemetry import (
+    Health,
+    Metrics,
+    TelemetryServer,
+    configure_logging,
+    get_logger,
+    log_lines_counter,
+)
 from tests.waiting import eventually_async
 
 
@@ -157,6 +167,20 @@ class TestServer:
         with pytest.raises(OSError, match="in use"):
             TelemetryServer(metrics, health, "127.0.0.1", port)
 
+    def test_a_client_that_says_nothing_is_let_go(
+        self,
+        server: TelemetryServer,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Its connection is closed after a while, and nobody is told: it is no error of ours."""
+        monkeypatch.setattr(telemetry._Quiet, "timeout", 0.05)
+        port = int(server.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as silent:
+            assert silent.recv(1) == b""
+        assert get(server, "/healthz")[0] == 200
+        assert capsys.readouterr().err == ""
+
 
 class TestLogs:
     """One JSON object a line, on standard error."""
@@ -189,7 +213,58 @@ class TestLogs:
         assert str(info["timestamp"]).endswith("Z")
         assert "ValueError: broken" in str(failed["exception"])
 
+    def test_the_shape_is_that_of_the_specification(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One object a line: time, level and event first, then the facts under their names."""
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", stream)
+        configure_logging("writer")
+        get_logger().info("data_uploaded", ticker="QQQ", equity_rows=1)
+        (line,) = stream.getvalue().splitlines()
+        facts = json.loads(line)
+        assert list(facts) == ["timestamp", "level", "event", "service", "ticker", "equity_rows"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3,6}Z", facts["timestamp"])
+        assert (facts["ticker"], facts["equity_rows"]) == ("QQQ", 1)
+
+    def test_libraries_speak_the_same_language(
+        self, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
+    ) -> None:
+        """What comes by way of `logging` is JSON too, and an error of theirs is counted."""
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", stream)
+        configure_logging("writer", counter=log_lines_counter(metrics))
+        logging.getLogger("asyncio").info("not said")
+        try:
+            raise ValueError("broken")
+        except ValueError:
+            logging.getLogger("asyncio").exception("task of %s failed", "somebody")
+        (line,) = stream.getvalue().splitlines()
+        facts = json.loads(line)
+        assert list(facts)[:4] == ["timestamp", "level", "event", "service"]
+        assert (facts["level"], facts["event"]) == ("error", "task of somebody failed")
+        assert (facts["logger"], facts["service"]) == ("asyncio", "writer")
+        assert "ValueError: broken" in facts["exception"]
+        errors = metrics.registry.get_sample_value("kite_log_lines_total", {"level": "error"})
+        assert errors == 1
+
     def test_the_level_decides_what_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Lower levels are left out."""
         assert len(self.logged(monkeypatch, "debug")) == 3
         assert [line["event"] for line in self.logged(monkeypatch, "error")] == ["failed"]
+
+    def test_lines_are_counted_by_level(self, metrics: Metrics) -> None:
+        """From 0 on, and only those that are written."""
+
+        def errors() -> float | None:
+            return metrics.registry.get_sample_value("kite_log_lines_total", {"level": "error"})
+
+        configure_logging("writer", "warning", log_lines_counter(metrics))
+        log = get_logger()
+        assert errors() == 0
+        log.error("broken")
+        try:
+            raise ValueError("too")
+        except ValueError:
+            log.exception("broken")
+        log.info("fine")
+        assert errors() == 2
+        assert metrics.registry.get_sample_value("kite_log_lines_total", {"level": "info"}) == 0

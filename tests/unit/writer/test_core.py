@@ -43,6 +43,12 @@ class TestRows:
             "equity_data": 1, "indicators": 1, "candles": 0, "gaps": 0, "signals": 0,
         }  # fmt: skip
 
+    def test_the_newest_tick_is_known_to_the_second(self) -> None:
+        """Of ticks in any order, in this batch alone; other events do not count."""
+        batch = batch_of([tick(TS_MS + 61_500), tick(TS_MS + 2_000), candle(TS_MS + 900_000)])
+        assert batch.newest_tick_s == TS_MS // 1000 + 61
+        assert batch_of([candle()]).newest_tick_s == 0
+
     def test_events_for_others_are_no_rows(self) -> None:
         """Clocks, bars, histories and correction marks move the position and nothing else."""
         bars = (HistoryBar(TS_MS, 1.0, 1.0, 1.0, 1.0, 1),)

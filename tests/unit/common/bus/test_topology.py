@@ -45,7 +45,8 @@ class TestPlan:
             for stream in subjects.DURABLE_STREAMS:
                 subject = subjects.frame_subject(stream, partition)
                 assert consumers[stream, f"writer-{partition}"] == subject
-        assert len(consumers) == len(PLAN.consumers) == 3 * 5 + len(topology.COMMANDED)
+            assert consumers["SIGNALS", f"notifier-{partition}"] == f"signals.{partition}"
+        assert len(consumers) == len(PLAN.consumers) == 3 * 6 + len(topology.COMMANDED)
 
     def test_only_checkpoints_and_dead_letters_are_dropped_when_full(self) -> None:
         """All others refuse, so that nothing is lost before it is read."""
@@ -75,6 +76,7 @@ class TestPlan:
             user = consumer.name.rpartition("-")[0] or consumer.name
             place = f"{consumer.stream}.{consumer.name}"
             assert {
+                f"$JS.API.DIRECT.GET.{consumer.stream}.{consumer.subject}",
                 f"$JS.API.CONSUMER.MSG.NEXT.{place}",
                 f"$JS.API.CONSUMER.RESET.{place}",
                 f"$JS.API.CONSUMER.UNPIN.{place}",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.market_clock import SILENCE_MS_MAX, MarketClock
+from libs.common.market_clock import SILENCE_MS_MAX, MarketClock
 
 WALL_MS = 1_700_000_000_000
 BROKER_MS = 1_600_000_000_000
