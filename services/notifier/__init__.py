@@ -1,0 +1,1 @@
+"""Tells people: signals as they happen, alarms as Alertmanager sends them."""
