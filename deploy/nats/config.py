@@ -1,6 +1,6 @@
 """The nats-server's configuration, made of the policy: a pure function that returns its text.
 
-JSON is valid nats-server configuration and quotes every password rightly.
+JSON is valid nats-server configuration and quotes every text rightly.
 """
 
 from __future__ import annotations
@@ -8,13 +8,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deploy.nats.policy import ADMIN, Permissions
+from libs.common.bus import nkey
 
-__all__ = ["ACCOUNT", "ServerOptions", "server_config"]
+__all__ = [
+    "ACCOUNT",
+    "MAX_FILE_STORE_BYTES",
+    "ServerOptions",
+    "server_config",
+    "stream_files_directory",
+]
 
 ACCOUNT = "KITE"
+MAX_FILE_STORE_BYTES = 8 << 30
 
 _MAX_PAYLOAD_BYTES = 1 << 20
 _MAX_MEMORY_STORE_BYTES = 64 << 20
@@ -35,11 +44,14 @@ class ServerOptions:
 
 
 def server_config(
-    options: ServerOptions, granted: Mapping[str, Permissions], passwords: Mapping[str, str]
+    options: ServerOptions, granted: Mapping[str, Permissions], secrets: Mapping[str, str]
 ) -> str:
-    """Return the configuration text; every user in `granted` needs a password."""
+    """Return the configuration text; every user in `granted` needs a secret.
+
+    Of a key it holds the public half; only passwords stand in it as they are.
+    """
     users = [
-        {"user": user, "password": passwords[user], "permissions": _rules(user, rules)}
+        {**_login(user, secrets[user]), "permissions": _rules(user, rules)}
         for user, rules in sorted(granted.items())
     ]
     config: dict[str, Any] = {
@@ -61,6 +73,17 @@ def server_config(
         "accounts": {ACCOUNT: {"jetstream": "enabled", "users": users}},
     }
     return json.dumps(config, indent=2) + "\n"
+
+
+def stream_files_directory(store_dir: Path) -> Path:
+    """Return where a server with this `store_dir` keeps the files of each stream."""
+    return store_dir / "jetstream" / ACCOUNT / "streams"
+
+
+def _login(user: str, secret: str) -> dict[str, str]:
+    if nkey.is_seed(secret):
+        return {"nkey": nkey.public_key(secret)}
+    return {"user": user, "password": secret}
 
 
 def _rules(user: str, rules: Permissions) -> dict[str, Any]:

@@ -1,26 +1,29 @@
-"""Who may publish and subscribe to what on the bus: a pure function of the partition count.
+"""The bus's permissions, made of `deploy.policy`: a pure function of the partition count.
 
-Least privilege. A service publishes its own subjects only, reads through consumers that the init
-job made for it, and gets its answers in an inbox of its own. The gateway, which faces browsers,
-reads streams without a consumer and publishes commands only. Nobody but `admin` makes or deletes
-streams and consumers. Consumers are listed one by one, because in a permission `*` stands for a
-whole token and cannot say "those of this service".
+Consumers are listed one by one, because in a permission `*` stands for a whole token and cannot say
+"those of this service".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final
 
+from deploy.policy import (
+    ADMIN,
+    BACKUP,
+    BUS_USERS,
+    GATEWAY,
+    NOTIFIER,
+    OBSERVER,
+    PUBLIC,
+    BusUser,
+)
 from libs.common.subjects import (
     COMMANDS,
-    INDICATORS,
-    MARKET,
-    SIGNALS,
     STATE,
     checkpoint_subject,
+    command_subject,
     consumer_name,
     dead_letter_subject,
     frame_subject,
@@ -29,7 +32,9 @@ from libs.common.subjects import (
 
 __all__ = [
     "ADMIN",
+    "BACKUP",
     "GATEWAY",
+    "NOTIFIER",
     "OBSERVER",
     "PUBLIC",
     "USERS",
@@ -38,15 +43,10 @@ __all__ = [
     "permissions",
 ]
 
-ADMIN: Final = "admin"
-GATEWAY: Final = "gateway"
-OBSERVER: Final = "observer"
-PUBLIC: Final = "public"
+USERS: Final = tuple(BUS_USERS)
 
-_PUBLIC_SUBJECTS = ("live.tick.>", "live.candle.>", "live.signal.>", "live.option.>")
-
-# What `observer` may ask JetStream: everything that only reads.
-_OBSERVER_REQUESTS = (
+# What reads everything and changes nothing.
+_OBSERVING = (
     "$JS.API.INFO",
     "$JS.API.STREAM.LIST",
     "$JS.API.STREAM.NAMES",
@@ -56,6 +56,14 @@ _OBSERVER_REQUESTS = (
     "$JS.API.CONSUMER.LIST.*",
     "$JS.API.CONSUMER.NAMES.*",
     "$JS.API.CONSUMER.INFO.*.*",
+)
+# Copies of streams, paced by who takes them, and their messages, to compare.
+_COPYING = (
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.STREAM.SNAPSHOT.*",
+    "$JS.SNAPSHOT.ACK.>",
+    "$JS.API.DIRECT.GET.*",
 )
 
 
@@ -67,30 +75,6 @@ class Permissions:
     subscribe: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Service:
-    """A service's place in the flow: what it reads, writes and sends live."""
-
-    reads: tuple[str, ...]
-    writes: str | None
-    live: tuple[str, ...]
-    keeps_state: bool
-
-
-_SERVICES: Mapping[str, _Service] = MappingProxyType(
-    {
-        "ingest": _Service((), MARKET, (), keeps_state=True),
-        "indicators": _Service(
-            (MARKET,), INDICATORS, ("live.tick.>", "live.candle.>"), keeps_state=True
-        ),
-        "signals": _Service((INDICATORS,), SIGNALS, ("live.signal.>",), keeps_state=True),
-        "writer": _Service((MARKET, INDICATORS, SIGNALS), None, (), keeps_state=False),
-    }
-)
-
-USERS: Final = (ADMIN, *_SERVICES, GATEWAY, OBSERVER, PUBLIC)
-
-
 def inbox_prefix(user: str) -> str:
     """Return where a user receives its answers; nobody else may listen there."""
     return f"_INBOX_{user}"
@@ -98,53 +82,79 @@ def inbox_prefix(user: str) -> str:
 
 def permissions(partitions: int) -> dict[str, Permissions]:
     """Return every user's permissions on a bus of `partitions` partitions."""
-    granted = {name: _service(name, place, partitions) for name, place in _SERVICES.items()}
-    granted[GATEWAY] = _gateway()
-    granted[ADMIN] = Permissions(publish=(">",), subscribe=(">",))
-    granted[OBSERVER] = Permissions(publish=_OBSERVER_REQUESTS, subscribe=(">",))
-    granted[PUBLIC] = Permissions(publish=(), subscribe=_PUBLIC_SUBJECTS)
-    return granted
+    return {name: _permissions(name, user, partitions) for name, user in BUS_USERS.items()}
 
 
-def _service(name: str, place: _Service, partitions: int) -> Permissions:
-    publish = [dead_letter_subject(name), live_status(name), *place.live]
-    for stream in place.reads:
-        publish += _read_stream(stream)
+def _permissions(name: str, user: BusUser, partitions: int) -> Permissions:
+    if user.administers:
+        return Permissions((">",), (">",))
+    if user.observes:
+        return Permissions(_OBSERVING, (">",))
+    publish = _publishes(name, user, partitions)
+    subscribe = list(user.hears)
+    if user.peers:
+        publish.append(live_status(name))
+        subscribe.append(live_status(name))
+    if publish:  # who asks nothing needs no place for answers
+        subscribe.insert(0, f"{inbox_prefix(name)}.>")
+    return Permissions(tuple(dict.fromkeys(publish)), tuple(subscribe))
+
+
+def _publishes(name: str, user: BusUser, partitions: int) -> list[str]:
+    """Return what a user publishes: its own subjects, and requests to JetStream."""
+    if user.copies_streams:
+        return list(_COPYING)
+    publish = [*user.says, *_answers(name, user, partitions)]
+    for stream in user.consumes:
+        publish.append(_look_at(stream))
         for partition in range(partitions):
-            publish += _use_consumer(stream, consumer_name(name, partition))
-    if place.writes is not None:
-        publish += _read_stream(place.writes)
-        publish += [frame_subject(place.writes, partition) for partition in range(partitions)]
-    if place.keeps_state:
+            consumer = consumer_name(name, partition)
+            publish += _use_consumer(stream, consumer, frame_subject(stream, partition))
+    for stream in user.asks:
+        publish += _read_stream(stream)
+    if user.takes_commands:
+        publish += _use_consumer(COMMANDS, name, command_subject(name))
+    if user.gives_commands:
+        publish.append(command_subject("*"))
+    # Who works with the store asks whose it is; see `topology.check`.
+    return [*publish, _look_at(COMMANDS)] if publish else []
+
+
+def _answers(name: str, user: BusUser, partitions: int) -> list[str]:
+    """Return where a user's durable messages go, and how it reads the last of them again."""
+    publish = []
+    if user.writes is not None:
+        publish += _read_stream(user.writes)
+        publish += [frame_subject(user.writes, partition) for partition in range(partitions)]
+    if user.keeps_state:
         publish += _read_stream(STATE)
         publish += [checkpoint_subject(name, partition) for partition in range(partitions)]
-    publish += _read_stream(COMMANDS)
-    publish += _use_consumer(COMMANDS, name)
-    # A service hears how its other instances stand, and nobody else.
-    return Permissions(tuple(publish), (f"{inbox_prefix(name)}.>", live_status(name)))
+    if user.dead_letters:
+        publish.append(dead_letter_subject(name))
+    return publish
 
 
-def _gateway() -> Permissions:
-    """Read what it shows, hear what is said live, and pass on commands that it let in."""
-    publish = [f"$JS.API.STREAM.INFO.{COMMANDS}", "commands.*"]
-    for stream in (MARKET, INDICATORS, SIGNALS):
-        publish += _read_stream(stream)
-    heard = ("live.tick.>", "live.candle.>", "live.signal.>", live_status("*"))
-    return Permissions(tuple(publish), (f"{inbox_prefix(GATEWAY)}.>", *heard))
+def _look_at(stream: str) -> str:
+    """Ask for a stream's configuration and state."""
+    return f"$JS.API.STREAM.INFO.{stream}"
 
 
 def _read_stream(stream: str) -> list[str]:
     """Ask for a stream's state and for stored messages, by sequence or by subject."""
     return [
-        f"$JS.API.STREAM.INFO.{stream}",
+        _look_at(stream),
         f"$JS.API.DIRECT.GET.{stream}",
         f"$JS.API.DIRECT.GET.{stream}.>",
     ]
 
 
-def _use_consumer(stream: str, consumer: str) -> list[str]:
-    """Pull from, rewind, hand over, look at and acknowledge to one existing consumer."""
+def _use_consumer(stream: str, consumer: str, subject: str) -> list[str]:
+    """Pull from, rewind, hand over, look at and acknowledge to one existing consumer.
+
+    Who stands by also asks for the newest message, to wake a consumer that has no owner.
+    """
     return [
+        f"$JS.API.DIRECT.GET.{stream}.{subject}",
         f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
         f"$JS.API.CONSUMER.RESET.{stream}.{consumer}",
         f"$JS.API.CONSUMER.UNPIN.{stream}.{consumer}",

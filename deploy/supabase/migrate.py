@@ -24,10 +24,20 @@ from typing import Final
 
 import asyncpg
 
+from deploy.supabase import grants
 from libs.common import failpoints
 from libs.common.errors import KiteError, SettingsError, StoreMismatch, StoreUnavailable
 
-__all__ = ["MIGRATIONS", "Applied", "Migration", "MigrationError", "migrate", "pending", "read"]
+__all__ = [
+    "MIGRATIONS",
+    "Applied",
+    "Migration",
+    "MigrationError",
+    "connect",
+    "migrate",
+    "pending",
+    "read",
+]
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
@@ -138,16 +148,20 @@ async def migrate(
 ) -> list[Applied]:
     """Apply what is pending and return it; `report` hears of each as soon as it is committed.
 
+    Then bring into force what the policy lets each role read, if it is not so already.
+
     Raises StoreUnavailable when the database cannot be reached, StoreMismatch when its past does
     not fit, MigrationError when it refuses a migration.
     """
     known = read(directory)
-    connection = await _connect(dsn)
+    connection = await connect(dsn)
     applied: list[Applied] = []
     try:
         while (step := await _step(connection, known)) is not None:
             applied.append(step)
             report(step)
+        if directory == MIGRATIONS:
+            await _grant(connection)
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError) as error:
         raise StoreUnavailable(f"the database went away during a migration: {error}") from error
     finally:
@@ -155,7 +169,8 @@ async def migrate(
     return applied
 
 
-async def _connect(dsn: str) -> asyncpg.Connection:
+async def connect(dsn: str) -> asyncpg.Connection:
+    """Connect, also through a pooler; raises StoreUnavailable, or SettingsError for no address."""
     try:
         # No prepared statements: a pooler may serve every transaction by another session.
         return await asyncpg.connect(dsn, timeout=_CONNECT_WAIT_S, statement_cache_size=0)
@@ -204,6 +219,22 @@ async def _step(connection: asyncpg.Connection, known: Sequence[Migration]) -> A
         hint = f" ({error.hint})" if error.hint else ""
         raise MigrationError(f"{what}: {error.message}{hint}") from error
     return applied
+
+
+async def _grant(connection: asyncpg.Connection) -> None:
+    """Grant what the policy says, in one transaction; mostly there is nothing to change."""
+    tables, functions = map(json.dumps, grants.wanted())
+    try:
+        async with connection.transaction():
+            await connection.execute(f"set local lock_timeout = '{_LOCK_WAIT}'")
+            await connection.execute("select pg_advisory_xact_lock($1)", _ADVISORY_LOCK_KEY)
+            if await connection.fetchval(grants.DIFFERS, tables, functions):
+                for statement in grants.grants_sql():
+                    await connection.execute(statement)
+    except asyncpg.PostgresConnectionError:
+        raise
+    except asyncpg.PostgresError as error:
+        raise MigrationError(f"the roles' rights: {error.message}") from error
 
 
 async def _history(connection: asyncpg.Connection, known: Sequence[Migration]) -> dict[str, str]:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from deploy.nats.config import ServerOptions, server_config
 from deploy.nats.policy import (
-    ADMIN,
+    BACKUP,
     GATEWAY,
-    OBSERVER,
+    NOTIFIER,
     PUBLIC,
     USERS,
     inbox_prefix,
@@ -20,7 +20,8 @@ from deploy.nats.policy import (
 )
 from libs.common.bus import topology
 
-SERVICES = [user for user in USERS if user not in (ADMIN, GATEWAY, OBSERVER, PUBLIC)]
+# Those through which the data flows; the others have tests of their own below.
+SERVICES = ["ingest", "indicators", "signals", "writer"]
 OWN_STREAM = {"ingest": "market", "indicators": "indicators", "signals": "signals"}
 # The only questions to JetStream that services have; none of them makes or deletes anything.
 HARMLESS = (
@@ -92,11 +93,30 @@ def test_the_gateway_reads_and_commands() -> None:
     )
 
 
+def test_the_notifier_reads_signals_and_says_nothing() -> None:
+    """It pulls from consumers of its own; every one of its requests is harmless."""
+    granted = permissions(3)[NOTIFIER]
+    acknowledged = {s for s in granted.publish if s.startswith("$JS.ACK.")}
+    assert acknowledged == {f"$JS.ACK.SIGNALS.notifier-{partition}.>" for partition in range(3)}
+    assert all(s.startswith(HARMLESS) for s in set(granted.publish) - acknowledged)
+    assert granted.subscribe == (f"{inbox_prefix(NOTIFIER)}.>",)
+
+
+def test_a_backup_copies_streams_and_changes_none() -> None:
+    """Snapshots, their pace, and single messages to compare; what restores is the admin."""
+    granted = permissions(3)[BACKUP]
+    allowed = (*HARMLESS, "$JS.API.STREAM.NAMES", "$JS.API.STREAM.SNAPSHOT.", "$JS.SNAPSHOT.ACK.")
+    assert all(s.startswith(allowed) for s in granted.publish)
+    assert granted.subscribe == (f"{inbox_prefix(BACKUP)}.>",)
+
+
 def test_only_ingest_and_indicators_and_signals_speak_on_public_subjects() -> None:
     """Each public live subject has exactly one service that publishes it."""
     granted = permissions(1)
     for subject in granted[PUBLIC].subscribe:
-        speakers = [s for s in (*SERVICES, GATEWAY) if subject in granted[s].publish]
+        speakers = [
+            s for s in (*SERVICES, GATEWAY, NOTIFIER, BACKUP) if subject in granted[s].publish
+        ]
         assert len(speakers) <= 1
     assert granted[PUBLIC].publish == ()
 
@@ -105,12 +125,15 @@ def test_every_consumer_of_the_plan_may_be_used_by_its_service() -> None:
     """What the init job makes and what the permissions name are the same consumers."""
     granted = permissions(3)
     planned = {
-        (consumer.name.partition("-")[0], f"$JS.ACK.{consumer.stream}.{consumer.name}.>")
+        (
+            consumer.name.partition("-")[0],
+            f"$JS.ACK.{consumer.stream}.{consumer.name}.>",
+        )
         for consumer in topology.plan(3, "demo").consumers
     }
     allowed = {
         (service, subject)
-        for service in SERVICES
+        for service in (*SERVICES, NOTIFIER)
         for subject in granted[service].publish
         if subject.startswith("$JS.ACK.")
     }

@@ -1,0 +1,1 @@
+"""The Postgres server: the configuration that fits a small machine."""
