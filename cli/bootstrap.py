@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from os import environ
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import nats
 from nats.aio.client import Client
 
-from cli.login import App, log_in
-from cli.milestones import BOOTSTRAP, CALLBACK, LOGIN, SCHEMA, STREAMS, TICK
+from cli.milestones import BOOTSTRAP, LOGIN, SCHEMA, STREAMS, TICK
+from deploy.bootstrap import log_in_to_simulator, make_schema, make_streams, patiently
 from deploy.nats.policy import ADMIN, inbox_prefix
-from deploy.supabase.migrate import migrate
-from libs.common.bus import nats as nats_bus
 from libs.common.bus import topology
-from libs.common.errors import BusUnavailable, KiteError, StoreUnavailable
-from libs.common.runner import Backoff
+from libs.common.bus.link import bare_client
+from libs.common.errors import BusUnavailable, KiteError
 from libs.common.settings import Positive, ServiceSettings, load
 from libs.common.telemetry import configure_logging, get_logger
 
 __all__ = ["Settings", "bootstrap"]
 
-WAIT_S = 60.0
 TICK_WAIT_S = 12.0
 TICK_WAIT_SCHWAB_S = 3.0  # a closed market has none, and that is no fault
 _ALL_TICKS = "live.tick.>"
-
-_T = TypeVar("_T")
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
@@ -71,32 +65,23 @@ async def _make_streams(settings: Settings, results: topology.ResultSettings) ->
         results,
         stream_bytes_max=settings.stream_bytes_max,
     )
-
-    async def apply() -> None:
-        bus = await nats_bus.connect(settings.nats_url, name="bootstrap")
-        try:
-            await topology.apply(bus, plan)
-        finally:
-            await bus.close()
-
-    await _patiently(apply)
+    await make_streams(settings.nats_url, plan)
     _reached(STREAMS)
 
 
 async def _make_schema(settings: Settings) -> None:
-    async def apply() -> None:
-        applied = await migrate(settings.pg_dsn)
-        _reached(SCHEMA, applied=[step.label for step in applied])
-
-    await _patiently(apply)
+    applied = await make_schema(settings.pg_dsn)
+    _reached(SCHEMA, applied=[step.label for step in applied])
 
 
 async def _log_in(settings: Settings, done: asyncio.Event) -> None:
     if settings.schwab_base_url is not None:
-        key, secret = settings.schwab_app_key, settings.schwab_app_secret
-        app = App(settings.schwab_base_url, key, secret, CALLBACK)
-        token_file = Path(settings.schwab_token_file)
-        await asyncio.to_thread(log_in, app, token_file, deadline_s=WAIT_S)
+        await log_in_to_simulator(
+            settings.schwab_base_url,
+            settings.schwab_app_key,
+            settings.schwab_app_secret,
+            Path(settings.schwab_token_file),
+        )
     done.set()
     _reached(LOGIN)
 
@@ -111,11 +96,11 @@ async def _await_tick(settings: Settings, login_done: asyncio.Event) -> None:
     async def listen() -> Client:
         try:
             prefix = inbox_prefix(ADMIN)
-            return await nats.connect(settings.nats_url, inbox_prefix=prefix, allow_reconnect=False)
+            return await bare_client(settings.nats_url, inbox_prefix=prefix, allow_reconnect=False)
         except (OSError, nats.errors.Error) as error:
             raise BusUnavailable(str(error)) from error
 
-    client = await _patiently(listen)
+    client = await patiently(listen)
     await client.subscribe(_ALL_TICKS, cb=on_tick)
     await login_done.wait()
     wait_s = TICK_WAIT_SCHWAB_S if settings.source == "schwab" else TICK_WAIT_S
@@ -127,20 +112,6 @@ async def _await_tick(settings: Settings, login_done: asyncio.Event) -> None:
     else:
         _reached(TICK)
     await client.close()
-
-
-async def _patiently(act: Callable[[], Awaitable[_T]]) -> _T:
-    """Repeat `act` while its server is away, for at most `WAIT_S`."""
-    backoff = Backoff(first_s=0.05, max_s=0.5)
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + WAIT_S
-    while True:
-        try:
-            return await act()
-        except (BusUnavailable, StoreUnavailable):
-            if loop.time() >= end_s:
-                raise
-            await asyncio.sleep(backoff.next_s())
 
 
 def main() -> int:

@@ -300,3 +300,109 @@ def migrate(home: str | None, as_json: bool) -> None:
     from cli.db import run_migrate
 
     run_migrate(_home(home), as_json=as_json)
+
+
+@kite.group(cls=_Kite)
+def notify() -> None:
+    """Try the channels by which people are told."""
+
+
+@notify.command("test", short_help="Send a test message to each channel, or to one.")
+@click.argument("channel", required=False)
+@_json_option
+def notify_test(channel: str | None, as_json: bool) -> int:
+    """Send a test message to each channel, or to one; exit code 1 if one did not take it.
+
+    Reads the file that KITE_NOTIFY_FILE names; nothing needs to run.
+
+    \b
+    Examples:
+      KITE_NOTIFY_FILE=notify.toml ./kite notify test
+      KITE_NOTIFY_FILE=notify.toml ./kite notify test phone --json
+    """
+    from cli.notify import run_test
+
+    return run_test(channel, as_json=as_json)
+
+
+@notify.command("status")
+@_home_option
+@_json_option
+def notify_status(home: str | None, as_json: bool) -> int:
+    """Show what each channel was sent, and what waits for it."""
+    from cli.notify import run_status
+
+    return run_status(_home(home), as_json=as_json)
+
+
+_place_argument = click.argument("place", default="", required=False)
+_name_option = click.option("--name", default="", help="Which backup.  [default: the newest]")
+
+
+@db.command(short_help="Copy rows and streams together to a place.")
+@_place_argument
+@click.option("--retain", metavar="POLICY", default="", help="Then delete all but last=3,daily=7,…")
+@click.option("--verify", is_flag=True, help="Then read it back and check every byte.")
+@_home_option
+@_json_option
+def backup(place: str, retain: str, verify: bool, home: str | None, as_json: bool) -> None:
+    """Copy rows and streams together, while everything goes on running.
+
+    PLACE is a directory, s3://BUCKET/PREFIX or ssh://USER@HOST/PATH; without it KITE_BACKUP_URL,
+    else `backups` in the data home. Keys come from the environment: docs/guides/backup.md.
+
+    \b
+    Examples:
+      ./kite db backup
+      ./kite db backup s3://my-bucket/kite --verify --retain last=3,daily=7,weekly=5
+    """
+    from cli.backup.commands import run_backup
+
+    run_backup(_home(home), place, retain=retain, verify=verify, as_json=as_json)
+
+
+@db.command(short_help="List the backups of a place.")
+@_place_argument
+@_home_option
+@_json_option
+def backups(place: str, home: str | None, as_json: bool) -> None:
+    """List the whole backups of a place, oldest first."""
+    from cli.backup.commands import run_list
+
+    run_list(_home(home), place, as_json=as_json)
+
+
+@db.command(short_help="Check that a backup is whole, or that it can be restored.")
+@_place_argument
+@_name_option
+@click.option("--deep", is_flag=True, help="Restore it into servers of its own, and compare.")
+@_home_option
+@_json_option
+def verify(place: str, name: str, deep: bool, home: str | None, as_json: bool) -> None:
+    """Check every byte of a backup; exit code 3 when it is damaged.
+
+    With --deep it is restored into a Postgres and a nats-server of its own, compared, and removed.
+    """
+    from cli.backup.commands import run_verify
+
+    run_verify(_home(home), place, name=name, deep=deep, as_json=as_json)
+
+
+@db.command(short_help="Put a backup back, into an empty data home or empty servers.")
+@_place_argument
+@_name_option
+@_home_option
+@_json_option
+def restore(place: str, name: str, home: str | None, as_json: bool) -> None:
+    """Put a backup back where nothing is; `./kite up` then goes on from there.
+
+    Refuses when the data home has a store of this source already. With KITE_NATS_URL (of the
+    administrator) and KITE_PG_DSN (of the owner) it goes into those servers, if they are empty.
+
+    \b
+    Example:
+      ./kite db restore s3://my-bucket/kite --home /var/lib/alphakite
+    """
+    from cli.backup.commands import run_restore
+
+    run_restore(_home(home), place, name=name, as_json=as_json)

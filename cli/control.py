@@ -20,8 +20,8 @@ import msgspec
 
 from cli.home import Home
 from cli.processes import process_identity
-from cli.servers.host import explain_os_errors
 from cli.state import NotRunningError, ProcessState, StackState, read_state
+from deploy.private_files import explain_os_errors
 from libs.common.errors import KiteError, SettingsError
 
 __all__ = ["Answer", "Order", "current_state", "down", "listen", "restart"]

@@ -12,8 +12,8 @@ import msgspec
 
 from cli.control import current_state
 from cli.home import Home
-from cli.servers.credentials import load_credentials
 from cli.state import NotRunningError
+from deploy.credentials import load_credentials
 from deploy.supabase.migrate import Applied, migrate
 from deploy.supabase.roles import LOGIN_ROLES, OWNER
 

@@ -113,7 +113,7 @@ async def _ask(
     try:
         connection = await asyncpg.connect(dsn, timeout=_CONNECT_WAIT_S)
     except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        return [Check("database", False, f"cannot be reached: {error}")], []
+        return [Check("database", False, f"cannot be reached: {str(error) or 'no answer'}")], []
     try:
         reported = bool(await connection.fetchval(_REPORTED))
         answers = [await _ticker(connection, ticker) for ticker in tickers]

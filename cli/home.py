@@ -24,7 +24,8 @@ from pathlib import Path
 
 import msgspec
 
-from cli.servers.host import explain_os_errors, make_home, server_account, write_private
+from cli.servers.host import make_home, server_account
+from deploy.private_files import explain_os_errors, write_private
 from libs.common.errors import SettingsError
 from libs.common.settings import StoreSource
 

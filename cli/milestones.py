@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BOOTSTRAP", "CALLBACK", "LOGIN", "MILESTONES", "SCHEMA", "STREAMS", "TICK"]
+__all__ = ["BOOTSTRAP", "LOGIN", "MILESTONES", "SCHEMA", "STREAMS", "TICK"]
 
 BOOTSTRAP: Final = "bootstrap"
 
@@ -14,6 +14,3 @@ SCHEMA: Final = "schema"
 LOGIN: Final = "login"
 TICK: Final = "first tick"
 MILESTONES: Final = (LOGIN, STREAMS, SCHEMA, TICK)
-
-# Where the simulated broker sends the browser after a login; nothing listens there.
-CALLBACK: Final = "https://127.0.0.1:8182"

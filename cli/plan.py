@@ -12,6 +12,7 @@ To add a service, add it to `_add_services`: its environment, its needs, its sta
     signals       streams                        2
     writer        streams, schema                3
     gateway       streams, schema                0
+    notifier      streams                        3  (only where KITE_NOTIFY_FILE is set)
     page          bootstrap                      (a job, only where the page is not built yet)
 """
 
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from cli import page
 from cli.home import CHECKOUT, Home, Store
-from cli.milestones import BOOTSTRAP, CALLBACK, LOGIN, SCHEMA, STREAMS
+from cli.milestones import BOOTSTRAP, LOGIN, SCHEMA, STREAMS
 from cli.options import (
     TOKEN_FILE_NAME,
     Market,
@@ -36,13 +37,14 @@ from cli.ports import GATEWAY_PORT, NATS_PORT, POSTGRES_PORT, Ports
 from cli.processes import Program
 from cli.programs import JobProgram, ServerProgram, ServiceProgram
 from cli.recording import CLOCK_FILE_NAME
-from cli.servers.credentials import Credentials, load_credentials
 from cli.servers.host import LOOPBACK
 from cli.servers.nats import NatsServer, streams_directory
 from cli.servers.postgres import PostgresServer
 from cli.units import Unit
+from deploy.credentials import Credentials, load_credentials
 from deploy.nats.policy import ADMIN, USERS
-from deploy.supabase.roles import DATABASE, LOGIN_ROLES, OWNER, READER
+from deploy.simulated_app import APP_KEY, APP_SECRET, CALLBACK
+from deploy.supabase.roles import DATABASE, GATEWAY_ROLE, LOGIN_ROLES, OWNER
 from libs.common.addresses import url_here
 from libs.common.settings import looks_secret
 
@@ -57,9 +59,6 @@ _NATS_RECHECK_S = 2.0
 _DECIDED = frozenset(
     {"KITE_GATEWAY_PORT", "KITE_HOME", "KITE_PYTHON", "KITE_METRICS_PORT", "KITE_TICKERS"}
 )
-# The simulator's app; none of it means anything to Schwab.
-_SIMULATED_APP_KEY = "SimulatorAppKey0SimulatorAppKey0"
-_SIMULATED_APP_SECRET = "SimulatorSecret0"  # noqa: S105 - it opens a simulator
 _FOREVER_S = 10**12  # in virtual time, which may run ten thousand times as fast
 
 Environment = dict[str, str]
@@ -128,6 +127,7 @@ def build(home: Home, store: Store, market: Market, options: UpOptions, ports: P
     _add_simulator(stack, options.speed, ports)
     _add_services(stack, ports)
     _add_gateway(stack, ports)
+    _add_notifier(stack, ports)
     return stack
 
 
@@ -146,8 +146,8 @@ def _add_simulator(stack: Stack, speed: float | None, ports: Ports) -> None:
     environment = {
         "KITE_SIM_PORT": str(stack.simulator_port),
         "KITE_SIM_CLOCK_FILE": str(stack.store.root / CLOCK_FILE_NAME),
-        "KITE_SIM_APP_KEY": _SIMULATED_APP_KEY,
-        "KITE_SIM_APP_SECRET": _SIMULATED_APP_SECRET,
+        "KITE_SIM_APP_KEY": APP_KEY,
+        "KITE_SIM_APP_SECRET": APP_SECRET,
         "KITE_SIM_CALLBACKS": CALLBACK,
         "KITE_SIM_REFRESH_TOKEN_S": str(_FOREVER_S),
     }
@@ -201,7 +201,7 @@ def _add_gateway(stack: Stack, ports: Ports) -> None:
             **_common(stack),
             **_passwords(),
             "KITE_NATS_URL": stack.nats_url("gateway"),
-            "KITE_PG_DSN": stack.postgres_dsn(READER),
+            "KITE_PG_DSN": stack.postgres_dsn(GATEWAY_ROLE),
             "KITE_GATEWAY_PORT": str(stack.gateway_port),
             "KITE_GATEWAY_DASHBOARD_DIR": str(place),
         }
@@ -215,6 +215,25 @@ def _add_gateway(stack: Stack, ports: Ports) -> None:
             arguments=(str(dashboard), str(place)),
         )
         stack.add(job, Unit(page.PAGE, needs=frozenset({BOOTSTRAP}), job=True))
+
+
+def _add_notifier(stack: Stack, ports: Ports) -> None:
+    """Add the notifier where somebody is to be told; it takes memory that others may not have."""
+    file = os.environ.get("KITE_NOTIFY_FILE")
+    if not file:
+        return
+
+    def notifier() -> Environment:
+        return {
+            **_common(stack),
+            "KITE_NATS_URL": stack.nats_url("notifier"),
+            "KITE_NOTIFY_FILE": str(Path(file).absolute()),
+            "KITE_NOTIFIER_DATA_DIR": str(stack.store.root / "notifier"),
+            # Nobody here looks for it at the usual port, which others like as well.
+            "KITE_NOTIFIER_PORT": os.environ.get("KITE_NOTIFIER_PORT", "0"),
+        }
+
+    _add_service(stack, ports, "notifier", notifier, needs=(STREAMS,), stage=3)
 
 
 def _passwords() -> Environment:
@@ -261,8 +280,8 @@ def _schwab(stack: Stack) -> Environment:
         names = ("KITE_SCHWAB_APP_KEY", "KITE_SCHWAB_APP_SECRET")
         return environment | {name: os.environ[name] for name in names}
     return environment | {
-        "KITE_SCHWAB_APP_KEY": _SIMULATED_APP_KEY,
-        "KITE_SCHWAB_APP_SECRET": _SIMULATED_APP_SECRET,
+        "KITE_SCHWAB_APP_KEY": APP_KEY,
+        "KITE_SCHWAB_APP_SECRET": APP_SECRET,
         "KITE_SCHWAB_BASE_URL": stack.schwab_url,
     }
 

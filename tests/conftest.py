@@ -14,7 +14,6 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-import nats
 import pytest
 from hypothesis import settings
 
@@ -22,6 +21,7 @@ from cli.servers.binaries import postgres_programs_in
 from cli.servers.nats import NatsServer
 from cli.servers.postgres import PostgresServer
 from deploy.supabase.migrate import migrate
+from libs.common.bus.link import bare_client
 from tests.databases import Database, throw_away_database
 from tests.servers import Running, temporary_home
 
@@ -55,7 +55,7 @@ def fresh_nats(nats_server: NatsServer) -> NatsServer:
     """The running nats-server, emptied of what earlier tests left."""
 
     async def clear() -> None:
-        client = await nats.connect(nats_server.url("admin"))
+        client = await bare_client(nats_server.url("admin"))
         jetstream = client.jetstream()
         for stream in await jetstream.streams_info():
             await jetstream.delete_stream(str(stream.config.name))

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import asyncpg
 
 from cli.servers.postgres import PostgresServer
-from deploy.supabase.roles import OWNER, READER, SUPERUSER
+from deploy.supabase.roles import (
+    BACKUP_ROLE,
+    GATEWAY_ROLE,
+    OWNER,
+    READER,
+    SUPERUSER,
+    database_sql,
+)
 
 __all__ = ["Database", "as_superuser", "connected", "rolled_back", "throw_away_database"]
 
@@ -26,6 +33,8 @@ class Database:
     owner: str
     reader: str
     superuser: str
+    gateway: str
+    backup: str
 
 
 def as_superuser(server: PostgresServer, *statements: str) -> None:
@@ -48,18 +57,16 @@ def throw_away_database(
 ) -> Iterator[Database]:
     """Yield a new database that belongs to the owner role; it is dropped at the end."""
     name = f"test_{next(_numbers)}"
-    as_superuser(
-        server,
-        f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}",
-        f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
-        f"GRANT CONNECT ON DATABASE {name} TO {READER}",
-    )
+    create, *admit = database_sql(name)
+    as_superuser(server, f"{create} TEMPLATE {template}", *admit)
     try:
         yield Database(
             name,
             owner=server.dsn(OWNER, name),
             reader=server.dsn(READER, name),
             superuser=server.dsn(SUPERUSER, name),
+            gateway=server.dsn(GATEWAY_ROLE, name),
+            backup=server.dsn(BACKUP_ROLE, name),
         )
     finally:
         as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.servers.host import explain_os_errors
+from deploy.private_files import explain_os_errors
 from libs.common.durable import sync, sync_tree
 from libs.common.errors import ServerError
 

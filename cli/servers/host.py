@@ -14,29 +14,24 @@ import shutil
 import socket
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from libs.common.durable import sync
+from deploy.private_files import Account, explain_os_errors
 from libs.common.errors import ServerError
 
 __all__ = [
     "LOOPBACK",
-    "Account",
     "choose_port",
     "claim_port",
-    "explain_os_errors",
     "make_directory",
     "make_home",
     "processes_named",
     "require_free_space",
     "reserve_port",
     "server_account",
-    "write_private",
 ]
 
 LOOPBACK = "127.0.0.1"
@@ -48,15 +43,6 @@ _UNPRIVILEGED_NAMES = ("alphakite", "nobody")
 # server's port while the server restarts.
 _PORT_RANGE = range(20_000, 32_000)
 _PORT_ATTEMPTS = 200
-
-
-@dataclass(frozen=True)
-class Account:
-    """The account a server runs under."""
-
-    name: str
-    uid: int
-    gid: int
 
 
 def server_account() -> Account | None:
@@ -71,24 +57,6 @@ def server_account() -> Account | None:
         "Postgres does not run as root, and there is no account 'nobody' to run it under: "
         "create one named 'alphakite', or start as an ordinary user"
     )
-
-
-@contextlib.contextmanager
-def explain_os_errors(path: Path) -> Iterator[None]:
-    """Turn a failure to write below `path` into a ServerError that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ServerError(
-                f"no space left on the disk of {path}: free some and retry"
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise ServerError(
-                f"cannot write to {error.filename or path} ({error.strerror}): "
-                "set KITE_HOME to a directory that you own"
-            ) from error
-        raise ServerError(f"cannot use {path}: {error}") from error
 
 
 def make_home(home: Path, account: Account | None) -> None:
@@ -127,25 +95,6 @@ def make_directory(path: Path, account: Account | None, mode: int = 0o700) -> No
         path.chmod(mode)
         if account is not None:
             os.chown(path, account.uid, account.gid)
-
-
-def write_private(path: Path, text: str, account: Account | None = None) -> None:
-    """Replace `path` atomically and durably by `text`, readable by its owner alone."""
-    with explain_os_errors(path.parent):
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        staged = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                if account is not None:
-                    os.fchown(file.fileno(), account.uid, account.gid)
-                os.fsync(file.fileno())
-            staged.replace(path)
-        except BaseException:
-            staged.unlink(missing_ok=True)
-            raise
-        sync(path.parent)
 
 
 def require_free_space(path: Path, needed_bytes: int) -> None:

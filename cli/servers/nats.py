@@ -13,7 +13,6 @@ import psutil
 
 from cli.servers import host
 from cli.servers.binaries import nats_program
-from cli.servers.credentials import Credentials, load_credentials
 from cli.servers.server import (
     CLEAN_ENVIRONMENT,
     Command,
@@ -22,13 +21,19 @@ from cli.servers.server import (
     stop_process,
     wait_for,
 )
-from deploy.nats.config import ACCOUNT, ServerOptions, server_config
+from deploy.credentials import Credentials, load_credentials
+from deploy.nats.config import (
+    MAX_FILE_STORE_BYTES,
+    ServerOptions,
+    server_config,
+    stream_files_directory,
+)
 from deploy.nats.policy import USERS, permissions
+from deploy.private_files import write_private
 from libs.common.errors import ServerError
 
 __all__ = ["NatsServer", "streams_directory"]
 
-MAX_FILE_STORE_BYTES = 8 << 30
 _FREE_SPACE_NEEDED_BYTES = 64 << 20
 # The server counts its own heap only; with this the Go runtime collects before it grows further.
 _GO_HEAP_SOFT_LIMIT = "128MiB"
@@ -45,7 +50,7 @@ _CAUSES = (
 
 def streams_directory(home: Path) -> Path:
     """Return where the server below a data home keeps the files of each stream."""
-    return home.absolute() / "nats" / "jetstream" / ACCOUNT / "streams"
+    return stream_files_directory(home.absolute() / "nats")
 
 
 class NatsServer:
@@ -102,11 +107,6 @@ class NatsServer:
         """The address without credentials."""
         return f"nats://{host.LOOPBACK}:{self._port}"
 
-    @property
-    def monitor_url(self) -> str:
-        """The address of the server's HTTP monitoring."""
-        return f"http://{host.LOOPBACK}:{self._monitor_port}"
-
     def prepare(self) -> None:
         """Make directories, passwords and configuration; see the package's docstring."""
         host.make_home(self._home, self._account)
@@ -126,7 +126,7 @@ class NatsServer:
             max_file_store_bytes=self._max_file_store_bytes,
         )
         text = server_config(options, permissions(self._partitions), self._credentials.nats)
-        host.write_private(self._config_file, text, self._account)
+        write_private(self._config_file, text, self._account)
 
     def require_room(self) -> None:
         """Raise ServerError when the disk has too little room for the server to start."""

@@ -19,8 +19,6 @@ import psutil
 
 from cli.servers import host
 from cli.servers.binaries import PostgresPrograms, postgres_programs
-from cli.servers.credentials import Credentials, load_credentials
-from cli.servers.postgres_config import HOST_BASED_ACCESS, server_config
 from cli.servers.server import (
     CLEAN_ENVIRONMENT,
     Command,
@@ -28,12 +26,15 @@ from cli.servers.server import (
     stop_process,
     wait_for,
 )
+from deploy.credentials import Credentials, load_credentials
+from deploy.postgres.config import host_based_access, server_config
+from deploy.private_files import explain_os_errors, write_private
 from deploy.supabase.roles import (
     DATABASE,
     LOGIN_ROLES,
     OWNER,
-    READER,
     SUPERUSER,
+    database_sql,
     roles_sql,
     scram_verifier,
 )
@@ -57,12 +58,6 @@ _NOT_YET = (
 
 # Remembers in the data directory which roles and passwords were last applied there.
 _ROLES_MARK = "kite_roles"
-
-_DATABASE_SQL = (
-    f"CREATE DATABASE {DATABASE} OWNER {OWNER}",
-    f"REVOKE ALL ON DATABASE {DATABASE} FROM PUBLIC",
-    f"GRANT CONNECT ON DATABASE {DATABASE} TO {READER}",
-)
 
 _CAUSES = (
     (r"could not bind|address already in use", "its port was taken by another program"),
@@ -146,15 +141,15 @@ class PostgresServer:
     def _create(self) -> None:
         """Make the data directory whole, then let it appear."""
         staged = self._data.with_name(".postgres.new")
-        with host.explain_os_errors(self._home):
+        with explain_os_errors(self._home):
             shutil.rmtree(staged, ignore_errors=True)
         host.make_directory(staged, self._account)
         options = ("-U", SUPERUSER, "-E", "UTF8", "--no-locale", "-A", "reject", "--no-sync")
         self._run("initdb", "-D", staged, *options)
         self._configure(staged)
-        self._apply_roles(staged, *_DATABASE_SQL, fsync=False)
+        self._apply_roles(staged, *database_sql(), fsync=False)
         self._run("initdb", "-D", staged, "--sync-only")
-        with host.explain_os_errors(self._home):
+        with explain_os_errors(self._home):
             staged.rename(self._data)
             sync(self._data.parent)
 
@@ -168,20 +163,21 @@ class PostgresServer:
             )
 
     def _configure(self, data: Path) -> None:
-        text = server_config(self._port, self.programs.major)
-        host.write_private(data / "postgresql.conf", text, self._account)
-        host.write_private(data / "pg_hba.conf", HOST_BASED_ACCESS, self._account)
+        text = server_config(host.LOOPBACK, self._port, self.programs.major)
+        write_private(data / "postgresql.conf", text, self._account)
+        write_private(data / "pg_hba.conf", host_based_access(f"{host.LOOPBACK}/32"), self._account)
 
     def _roles_fingerprint(self) -> str:
-        """Name the roles and passwords wanted, without telling them."""
-        wanted = "\n".join(roles_sql(self._passwords))
+        """Name the roles, their passwords and who may connect, without telling them."""
+        wanted = "\n".join(roles_sql(self._passwords) + database_sql())
         return hashlib.sha256(wanted.encode()).hexdigest()
 
     def _ensure_roles(self) -> None:
         """Bring the roles up to date, when passwords were renewed or the program is a newer one."""
         mark = self._data / _ROLES_MARK
         if not mark.exists() or mark.read_text(encoding="ascii") != self._roles_fingerprint():
-            self._apply_roles(self._data)
+            _, *admit = database_sql()
+            self._apply_roles(self._data, *admit)
 
     def _apply_roles(self, data: Path, *then: str, fsync: bool = True) -> None:
         """Run statements as the superuser of the stopped server, in its single-user mode."""
@@ -190,7 +186,7 @@ class PostgresServer:
         settings = ("-c", "exit_on_error=true", "-c", f"fsync={'on' if fsync else 'off'}")
         stdin = "\n".join(statements) + "\n"
         self._run("postgres", "--single", *settings, "-D", data, "template1", stdin=stdin)
-        host.write_private(data / _ROLES_MARK, self._roles_fingerprint(), self._account)
+        write_private(data / _ROLES_MARK, self._roles_fingerprint(), self._account)
 
     def _run(self, program: str, *arguments: str | Path, stdin: str = "") -> None:
         """Run one program of this Postgres as its account; raises ServerError with its words."""

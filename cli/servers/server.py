@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from cli.servers.host import Account
+from deploy.private_files import Account
 from libs.common.errors import ServerError
 
 __all__ = [

@@ -19,6 +19,7 @@ from cli.servers import host
 from cli.servers.nats import NatsServer
 from cli.servers.postgres import PostgresServer
 from cli.servers.server import LocalServer, ServerFrozen
+from deploy.private_files import Account, explain_os_errors
 from libs.common.errors import ServerError
 from tests.databases import connected
 from tests.servers import Running, temporary_home
@@ -168,21 +169,24 @@ def test_lost_passwords_are_renewed(settled: Path) -> None:
 
 
 def test_secrets_are_for_their_owner_only(settled: Path) -> None:
-    """Every file that holds a password is unreadable for others, and no log or argument has one."""
+    """Every file that holds one is unreadable for others, and no log or argument has one.
+
+    Of a service's key the server's configuration has the public half; of two users the password.
+    """
     postgres, nats = PostgresServer(settled), NatsServer(settled)
     with Running(postgres, settled / "log"), Running(nats, settled / "log") as running:
-        passwords = [nats.url("ingest").split(":")[2].split("@")[0]]
-        passwords.append(postgres.dsn().split(":")[2].split("@")[0])
-        holders = [
-            path
-            for path in settled.rglob("*")
-            if path.is_file() and any(secret in path.read_text("latin-1") for secret in passwords)
-        ]
-        assert {path.name for path in holders} == {"credentials.json", "nats-server.json"}
-        for path in holders:
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert not any(secret in " ".join(psutil.Process(running.pid).cmdline())
-                       for secret in passwords)  # fmt: skip
+        files = [path for path in settled.rglob("*") if path.is_file()]
+        for address, expected in (
+            (nats.url("ingest"), {"credentials.json"}),
+            (nats.url("observer"), {"credentials.json", "nats-server.json"}),
+            (postgres.dsn(), {"credentials.json"}),
+        ):
+            secret = address.split(":")[2].split("@")[0]
+            holders = [path for path in files if secret in path.read_text("latin-1")]
+            assert {path.name for path in holders} == expected
+            for path in holders:
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert secret not in " ".join(psutil.Process(running.pid).cmdline())
 
 
 def test_passwords_that_others_can_read_are_refused(home: Path) -> None:
@@ -226,7 +230,7 @@ def test_a_home_out_of_the_accounts_reach_is_named(home: Path) -> None:
     """A directory that is closed to the account that the servers get cannot hold their home."""
     closed = home / "closed"
     closed.mkdir(mode=0o700)
-    stranger = host.Account("stranger", 54_321, 54_321)
+    stranger = Account("stranger", 54_321, 54_321)
     with pytest.raises(ServerError, match=f"'stranger', who may not enter {closed.resolve()}"):
         host.make_home(closed / "home", stranger)
     host.make_home(home / "open", stranger)
@@ -277,7 +281,7 @@ def test_a_stream_that_met_a_write_error_is_told_at_once(
 def test_a_full_disk_while_writing_is_named(home: Path) -> None:
     """ENOSPC from the system becomes one line."""
     complaint = pytest.raises(ServerError, match="no space left on the disk of")
-    with complaint, host.explain_os_errors(home):
+    with complaint, explain_os_errors(home):
         Path("/dev/full").write_text("x")
 
 

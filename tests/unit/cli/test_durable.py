@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli.servers.binaries import nats_program, postgres_programs
-from cli.servers.host import write_private
+from deploy.private_files import write_private
 
 Inode = tuple[int, int]
 

@@ -161,3 +161,19 @@ def test_two_stacks_that_start_at_once_choose_different_ports() -> None:
             socket.create_connection(server.getsockname()).close()
         with socket.create_server(("127.0.0.1", chosen)):
             pass  # the one that it was chosen for comes back
+
+
+def test_a_notifier_runs_only_where_somebody_is_to_be_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes memory; and it alone is told where to keep its journal."""
+    monkeypatch.delenv("KITE_NOTIFY_FILE", raising=False)
+    assert "notifier" not in stack(place).programs
+    monkeypatch.setenv("KITE_NOTIFY_FILE", "notify.toml")
+    planned = stack(place)
+    told = environment(planned, "notifier")
+    assert told["KITE_NOTIFY_FILE"] == str(Path("notify.toml").absolute())
+    assert told["KITE_NOTIFIER_DATA_DIR"] == str(planned.store.root / "notifier")
+    assert told["KITE_NATS_URL"].startswith("nats://notifier:")
+    stages = {unit.name: unit.stop_stage for unit in planned.units}
+    assert stages["signals"] < stages["notifier"] < stages["nats"]
