@@ -10,8 +10,8 @@ SPREAD := -n auto --maxprocesses 4 --dist loadfile
 # Folders with Python code; those that are not there yet are left out.
 CODE := $(wildcard services libs cli deploy tests benchmarks)
 # Markers of the tests that need more than Python; each has a verb of its own.
-NEEDS_MORE := chromium or docker
-SERVICE_GROUPS := ingest indicators signals writer simulator gateway cli kite
+NEEDS_MORE := chromium or docker or sshd
+SERVICE_GROUPS := ingest indicators signals writer simulator gateway notifier init backup cli kite
 # Exact versions and hashes for all platforms; no address of an index, because mirrors differ.
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(RUN) -m uv pip compile pyproject.toml --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
@@ -23,7 +23,7 @@ NODE_MODULES := dashboard/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock check fmt docs test unit integration e2e containers faults bench
-.PHONY: dashboard pictures
+.PHONY: dashboard pictures release
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,12 +47,13 @@ fmt: ## format the code and mend what the linter can
 	$(RUN) -m ruff check --fix $(CODE)
 	$(RUN) -m ruff format $(CODE)
 
-docs: ## write the generated pages (docs/settings.md)
+docs: ## write what is generated (docs/settings.md, the dashboards of Grafana)
 	$(RUN) -m deploy.settings_page
+	$(RUN) -m deploy.grafana.dashboards
 
 test: ## every test that needs only Python
 	$(PYTEST) $(SPREAD) -m "not ($(NEEDS_MORE))" $(ARGS)
-	@echo "not run here: tests that need Chromium (make e2e), Docker (make containers)," \
+	@echo "not run here: tests that need Chromium (make e2e), Docker or sshd (make containers)," \
 		"or minutes of faults (make faults)"
 
 unit: ## cores, contracts and our own rules: seconds, no server
@@ -76,14 +77,18 @@ e2e: $(NODE_MODULES) ## the page in a browser; needs Chromium
 pictures: ## take the README's picture of the page anew; needs Chromium
 	KITE_TEST_PICTURES=docs/images $(PYTEST) -m chromium -k readme
 
-containers: ## what needs containers (Docker); nothing yet
+containers: ## deploy over ssh; build the images, run them, try their walls; needs sshd, Docker
+	@$(call marked,sshd,$(SPREAD))
 	@$(call marked,docker)
+
+release: ## build the images of this commit and what a host needs with them; needs Docker
+	$(RUN) -m deploy.release $(VERSION)
 
 faults: ## strike the running stack again and again and compare (ARGS="--trials 100")
 	$(RUN) -m tests.faults $(ARGS)
 
 # Pytest ends with 5 when no test carries the marker; a marker without tests is no failure.
-marked = $(PYTEST) -m $(1) $(ARGS) || { code=$$?; \
+marked = $(PYTEST) $(2) -m $(1) $(ARGS) || { code=$$?; \
 	if [ $$code -eq 5 ]; then echo "there are no $(1) tests yet"; else exit $$code; fi; }
 
 bench: $(NODE_MODULES) ## measure; one JSON line per figure (ARGS=--short for a quick look)

@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import nats as nats_py
 import uvloop
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig
@@ -26,6 +25,7 @@ from nats.js.api import ConsumerConfig
 from benchmarks.report import report
 from cli.servers.nats import NatsServer
 from libs.common.bus import nats, topology
+from libs.common.bus.link import bare_client
 from libs.common.bus.nats import NatsBus
 from tests.servers import Running, temporary_home
 
@@ -58,7 +58,7 @@ async def measure(count: int, work: Callable[[], Awaitable[None]]) -> Cost:
 async def both(url: str) -> AsyncIterator[tuple[NatsBus, JetStreamContext]]:
     """Connect with our bus and with the library alone."""
     bus = await nats.connect(url, name="bench")
-    client = await nats_py.connect(url)
+    client = await bare_client(url)
     try:
         yield bus, client.jetstream()
     finally:

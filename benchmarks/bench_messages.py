@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import secrets
 import time
 from dataclasses import dataclass
 
-import nats as nats_py
 import uvloop
 from nats.js.api import ConsumerConfig
 
@@ -31,6 +32,7 @@ from benchmarks import rivals
 from benchmarks.report import report
 from cli.servers.nats import NatsServer
 from libs.common.bus import nats, topology
+from libs.common.bus.link import bare_client
 from libs.common.bus.nats import NatsBus
 from tests.servers import Running, temporary_home
 
@@ -42,6 +44,8 @@ WAIT_S = 30.0
 # The contenders of one size, each with a partition of INDICATORS for its answers.
 OURS, NATS_PY, FASTSTREAM, FASTSTREAM_64 = range(4)
 CONTENDERS = 4
+RIVAL = "rival"
+PASSWORD = secrets.token_urlsafe(16)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,27 @@ class Watch:
     def cost(self) -> Cost:
         """Return what was spent so far."""
         return Cost(time.process_time() - self._cpu_s, time.perf_counter() - self._wall_s)
+
+
+class OpenServer(NatsServer):
+    """A server with one user more, who may do everything and logs in by a password.
+
+    The framework's way to log in knows no keys but those in files of a package of its own.
+    """
+
+    def prepare(self) -> None:
+        """Add the user to the configuration."""
+        super().prepare()
+        config = json.loads(self._config_file.read_text(encoding="utf-8"))
+        rules = {"publish": ">", "subscribe": ">"}
+        for account in config["accounts"].values():
+            account["users"].append({"user": RIVAL, "password": PASSWORD, "permissions": rules})
+        self._config_file.write_text(json.dumps(config), encoding="utf-8")
+
+    @property
+    def open_url(self) -> str:
+        """Return the address to connect to as that user."""
+        return self.address.replace("//", f"//{RIVAL}:{PASSWORD}@")
 
 
 async def fill(bus: NatsBus, partition: int, count: int, size_bytes: int) -> None:
@@ -94,7 +119,7 @@ async def answer_ours(url: str, market: int, answers: int, count: int) -> Cost:
 
 async def answer_nats_py(url: str, market: int, answers: int, count: int) -> Cost:
     """Answer with the client library alone."""
-    client = await nats_py.connect(url)
+    client = await bare_client(url)
     try:
         js = client.jetstream()
         config = ConsumerConfig(durable_name="plain", filter_subject=f"market.{market}")
@@ -159,14 +184,15 @@ def require_answers(url: str, market: int, answers: int, count: int, *, ordered:
         raise ValueError(f"the answers on indicators.{answers} are not the messages")
 
 
-def compare(url: str, market: int, size_bytes: int, count: int) -> None:
+def compare(server: OpenServer, market: int, size_bytes: int, count: int) -> None:
     """Let all contenders answer the messages of one size, and report."""
+    url, open_url = server.url("admin"), server.open_url
     base = market * CONTENDERS
     ours = uvloop.run(answer_ours(url, market, base + OURS, count))
     costs = {
         "nats_py": uvloop.run(answer_nats_py(url, market, base + NATS_PY, count)),
-        "faststream": answer_faststream(url, market, base + FASTSTREAM, count, 1),
-        "faststream_64": answer_faststream(url, market, base + FASTSTREAM_64, count, BATCH),
+        "faststream": answer_faststream(open_url, market, base + FASTSTREAM, count, 1),
+        "faststream_64": answer_faststream(open_url, market, base + FASTSTREAM_64, count, BATCH),
     }
     for place in range(CONTENDERS):
         require_answers(url, market, base + place, count, ordered=place != FASTSTREAM_64)
@@ -188,12 +214,11 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="fewer messages")
     count = MESSAGES_SHORT if parser.parse_args().short else MESSAGES
     with temporary_home() as home:
-        server = NatsServer(home, partitions=CONTENDERS * len(SIZES_BYTES))
+        server = OpenServer(home, partitions=CONTENDERS * len(SIZES_BYTES))
         with Running(server, home / "nats.log"):
-            url = server.url("admin")
-            uvloop.run(prepare(url, count))
+            uvloop.run(prepare(server.url("admin"), count))
             for market, size_bytes in enumerate(SIZES_BYTES):
-                compare(url, market, size_bytes, count)
+                compare(server, market, size_bytes, count)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ TARGETS: Mapping[str, float] = {
     "memory_whole_stack": 1.0,
     "received_to_live_p99": 1.0,
     "received_to_row_p99": 1.0,
+    "restore_whole_store": 1.0,
     "up_again_to_ready": 1.0,
     "up_to_ready": 1.0,
     "writer_catch_up": 0.5,

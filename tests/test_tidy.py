@@ -295,7 +295,9 @@ def group_of(path: Path) -> str:
         return path.parts[1]
     if path.parts[:2] == ("benchmarks", "rivals") and path.stem != "__init__":
         return "bench"
-    return {"libs": "base", "cli": "cli", "deploy": "cli"}.get(path.parts[0], "dev")
+    if path.parts[:2] == ("deploy", "release"):
+        return "dev"  # runs where images are built, and is in none of them
+    return {"libs": "base", "cli": "cli", "deploy": "init"}.get(path.parts[0], "dev")
 
 
 def test_every_import_is_declared_by_its_group() -> None:
@@ -353,3 +355,13 @@ def test_every_setting_is_documented() -> None:
         if name not in documented
     }
     assert not missing, "\n" + "\n".join(sorted(missing))
+
+
+def test_every_library_has_its_reason() -> None:
+    """Whatever a group of pyproject.toml asks for is named in the decision on libraries."""
+    page = (ROOT / "docs/decisions/0002-libraries.md").read_text(encoding="utf-8").lower()
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    wanted = {name for group in groups for name in declared(group)}
+    named = set(re.findall(r"[a-z0-9]+(?:-[a-z0-9]+)*", page))
+    assert wanted
+    assert not sorted(wanted - named)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from cli.home import Home
-from cli.servers.credentials import load_credentials
+from deploy.credentials import load_credentials
 from deploy.nats.policy import USERS
 from deploy.supabase.roles import LOGIN_ROLES, SUPERUSER
 from tests.e2e import oracle
