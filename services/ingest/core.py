@@ -113,8 +113,9 @@ class Core:
 
     def connected(self, cause: str) -> None:
         """Begin anew: the next item of each ticker is an image, bars do not flow yet."""
+        trading_since_ms = _trading_since_ms(self.broker_ms)
         for name in self._active:
-            self._tickers[name].level_one.interrupted(cause)
+            self._tickers[name].level_one.interrupted(cause, trading_since_ms)
             self._tickers[name].minutes.stopped()
 
     @property
@@ -360,6 +361,14 @@ class Core:
 
     def _ticker(self, name: str) -> Ticker:
         return self._tickers.setdefault(name, Ticker(name))
+
+
+def _trading_since_ms(broker_ms: int) -> int:
+    """Return when the session that is going on began, pre-market included; 0 when none is."""
+    session = calendar.session_at(broker_ms) if broker_ms else None
+    if session is None or not session.pre_open_ms < broker_ms < session.post_close_ms:
+        return 0
+    return session.pre_open_ms
 
 
 def _is_known(broker_ms: int) -> bool:

@@ -57,11 +57,16 @@ class LevelOne:
         self._quote_ms = 0
         self._trade_ms = 0
 
-    def interrupted(self, cause: str) -> None:
-        """Begin anew with the next image; ticks may be missing since the last one."""
+    def interrupted(self, cause: str, trading_since_ms: int) -> None:
+        """Begin anew with the next image; ticks may be missing since the last one.
+
+        Where none is known, they are missing since the session that is going on began to trade, at
+        `trading_since_ms`; 0 when none is.
+        """
         self.imaged = False
-        if self.last_tick_ms:
-            self.missed(cause, self.last_tick_ms + 1)
+        from_ms = self.last_tick_ms + 1 if self.last_tick_ms else trading_since_ms
+        if from_ms:
+            self.missed(cause, from_ms)
 
     def missed(self, cause: str, from_ms: int) -> None:
         """Note that ticks are missing from `from_ms` to the next tick."""

@@ -22,13 +22,14 @@ TICKERS = ("QQQ", "SPY")
 
 
 def running(at_ms: int = OPEN_MS + 5 * MINUTE_MS) -> Core:
-    """A core that is connected, subscribed and has its images."""
+    """A core that is connected, subscribed, and has its images and a first tick of each."""
     core = Core(TICKERS)
     assert core.login(at_ms)
     core.connected("restart")
     core.interrupted(TICKERS, "restart")
     core.flowing(TICKERS, "restart")
     core.step(level_one(at_ms, *(image(t, last=10.0, volume=100, at_ms=at_ms) for t in TICKERS)))
+    core.step(level_one(at_ms, *(delta(t, 10.0, 100, at_ms + 1) for t in TICKERS)))
     return core
 
 
@@ -395,6 +396,30 @@ class TestMemory:
         for partition in range(2):
             both.restore(core.snapshot(partition, 2, 1))
         assert both.snapshot(0, 1, 1) == core.snapshot(0, 1, 1)
+
+
+class TestBeforeTheFirstTick:
+    @staticmethod
+    def first_events(at_ms: int) -> list[Event]:
+        """What the first tick of all leads to, when the connection was made at that time."""
+        core, now = Core(["QQQ"]), at_ms + 60_000
+        assert core.login(at_ms)
+        core.connected("restart")
+        core.step(level_one(now, image("QQQ", last=10.0, volume=100, at_ms=at_ms)))
+        return core.step(level_one(now, delta("QQQ", 10.1, 101, now))).events
+
+    def test_ticks_are_missing_since_the_session_began(self) -> None:
+        """An earlier life may have heard some and died before it could store one."""
+        gap, made = self.first_events(BEFORE.pre_open_ms + 1_000)
+        assert isinstance(gap, Gap)
+        assert isinstance(made, Tick)
+        assert (gap.from_ms, gap.to_ms) == (BEFORE.pre_open_ms, made.ts_ms)
+        assert (gap.series, gap.cause, gap.state) == ("ticks", "restart", "unfillable")
+
+    @pytest.mark.parametrize("at_ms", [BEFORE.pre_open_ms, BEFORE.post_close_ms])
+    def test_none_is_missing_of_a_session_that_was_not_going_on(self, at_ms: int) -> None:
+        """Who is there before it begins hears all of it."""
+        assert [type(event) for event in self.first_events(at_ms)] == [Tick]
 
 
 class TestRefused:

@@ -63,7 +63,7 @@ class TestImage:
         """What was traded while nobody listened is a gap, not the volume of one tick."""
         level_one = imaged(volume=1_000)
         level_one.take(item(10.1, 1_005, 900, 900), OPEN_MS + 1_000)
-        level_one.interrupted("reconnect")
+        level_one.interrupted("reconnect", OPEN_MS)
         assert level_one.take(item(10.5, 9_000, 5_000, 5_000), OPEN_MS + 5_100) == "image"
         made = tick(level_one.take(item(10.6, 9_007, 6_000, 6_000), OPEN_MS + 6_100))
         gap = level_one.gap_until(made.ts_ms)
@@ -71,6 +71,24 @@ class TestImage:
         assert gap is not None
         assert (gap.from_ms, gap.to_ms, gap.cause) == (OPEN_MS + 901, OPEN_MS + 6_000, "reconnect")
         assert level_one.gap_until(made.ts_ms) is None, "a gap is told once"
+
+    def test_before_the_first_tick_of_all_they_are_missing_since_the_session_began(self) -> None:
+        """Also when an earlier life heard some and died before it could store one."""
+        level_one = LevelOne("QQQ")
+        level_one.interrupted("restart", OPEN_MS)
+        level_one.interrupted("reconnect", OPEN_MS)
+        assert level_one.take(item(10.5, 9_000, 5_000, 5_000), OPEN_MS + 5_100) == "image"
+        gap = level_one.gap_until(tick(level_one.take(item(trade=6_000), OPEN_MS + 6_100)).ts_ms)
+        assert gap is not None
+        assert (gap.from_ms, gap.to_ms, gap.cause) == (OPEN_MS, OPEN_MS + 6_000, "restart")
+
+    def test_when_nothing_trades_no_tick_is_missing_before_the_first(self) -> None:
+        """Who listens before the market opens hears all of it."""
+        level_one = LevelOne("QQQ")
+        level_one.interrupted("restart", 0)
+        level_one.take(item(10.5, 9_000, 5_000, 5_000), OPEN_MS + 5_100)
+        made = tick(level_one.take(item(trade=6_000), OPEN_MS + 6_100))
+        assert level_one.gap_until(made.ts_ms) is None
 
 
 class TestTick:
