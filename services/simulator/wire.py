@@ -42,7 +42,8 @@ class Hub:
         self.items = metrics.counter(
             "sim_items_sent", "Data items written to streamer sockets.", ["service"]
         )
-        self.logins = metrics.counter("sim_logins", "Streamer logins that were accepted.")
+        self.login_count = 0
+        self._logins = metrics.counter("sim_logins", "Streamer logins that were accepted.")
         self._connected = metrics.gauge("sim_connections", "Open streamer connections.")
         self._lag = metrics.gauge("sim_lag_seconds", "Virtual time the slowest reader is behind.")
         self._time = metrics.gauge("sim_virtual_time_seconds", "Virtual time since the epoch.")
@@ -57,6 +58,11 @@ class Hub:
         for connection in others[: max(0, len(others) - room)]:
             self.log.info("streamer.evicted")
             connection.evict()
+
+    def note_login(self) -> None:
+        """Count a login."""
+        self.login_count += 1
+        self._logins.inc()
 
     def observe(self) -> None:
         """Set the gauges."""
@@ -182,7 +188,7 @@ class Connection:
             for output in outputs:
                 if self.session.logged_in and not was_logged_in:
                     was_logged_in = True
-                    self._hub.logins.inc()
+                    self._hub.note_login()
                     self._hub.evict_older(self)
                 await self._send(output)
             if self.session.subscribed:
