@@ -96,9 +96,7 @@ class Process:
 class Stage:
     """Everything around ingest."""
 
-    def __init__(
-        self, hub: Hub, broker: Broker, server: NatsServer, bus: Bus, home: Path
-    ) -> None:
+    def __init__(self, hub: Hub, broker: Broker, server: NatsServer, bus: Bus, home: Path) -> None:
         self._hub = hub
         self.simulation = hub.simulation
         self.broker = broker
@@ -265,9 +263,7 @@ async def stage(
 
 
 @asynccontextmanager
-async def _simulator(
-    ledger: Path, settings: dict[str, Any]
-) -> AsyncIterator[tuple[Hub, Broker]]:
+async def _simulator(ledger: Path, settings: dict[str, Any]) -> AsyncIterator[tuple[Hub, Broker]]:
     named: dict[str, Any] = {
         "control_token": CONTROL,
         "start": "2026-11-20T10:30",

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,8 @@ import pytest
 from cli.servers.nats import NatsServer
 from libs.common import calendar
 from libs.common.events import Bar, Gap, History, Tick
-from services.simulator.wire import HUB
 from tests.integration.ingest.stage import Running, Stage, keys, stage
 from tests.waiting import eventually_async
-
-Play = Callable[..., None]
 
 TICKER = "QQQ"
 DEADLINE_S = 90.0
@@ -121,3 +117,180 @@ class TestNights:
             await on.check_bars([TICKER])
 
         weeks(scenario, WEDNESDAY, WEDNESDAY + dt.timedelta(days=1), start="2026-11-18T18:00")
+
+    def test_a_new_login_at_night_is_taken_up_at_once(self, weeks: Any) -> None:
+        """A dead login is no reason to hammer the broker, nor a new one to wait for morning."""
+
+        async def scenario(on: Stage) -> None:
+            await on.broker.faults(nights_closed=True)
+            async with on.ingest(**SCHWAB, KITE_INGEST_IDLE_RETRY_MS="86400000") as running:
+                await connected(running)
+                await on.broker.login()  # ends the access token
+                await on.broker.faults(token_status=400)
+                await eventually_async(
+                    lambda: running.runtime.health.reasons.get("schwab", "").startswith("token"),
+                    DEADLINE_S,
+                    "the login is refused",
+                )
+                assert running.metric("kite_ingest_idle") == 0, "somebody has to do something"
+                await on.broker.faults(token_status=0, nights_closed=False)
+                await on.log_in()
+                await connected(running)
+                assert calendar.segment_at(on.simulation.now_ms()) == "closed"
+
+        # Slow enough that the night does not end before somebody has logged in.
+        weeks(scenario, WEDNESDAY, WEDNESDAY + dt.timedelta(days=1), start="2026-11-18T19:50",
+              speed=600)  # fmt: skip
+
+
+class TestWhatTheBrokerSays:
+    def test_an_unexpected_holiday_is_respected_and_said(self, weeks: Any) -> None:
+        """Not frozen, not failed, not open: idle until the next day."""
+        holiday = WEDNESDAY + dt.timedelta(days=1)
+
+        async def scenario(on: Stage) -> None:
+            await on.broker.faults(nights_closed=True, closed_days=[holiday.isoformat()])
+            async with on.ingest(**SCHWAB) as running:
+                await connected(running)
+                await broker_reaches(on, holiday, 9, 45)
+                await eventually_async(
+                    lambda: running.metric("kite_ingest_closed_unexpectedly") == 1,
+                    DEADLINE_S, "known to be closed",
+                )  # fmt: skip
+                note = running.runtime.health.notes["market hours"]
+                assert note == ("2026-11-19: the broker says closed, our calendar 09:30 to 16:00")
+                await eventually_async(
+                    lambda: running.metric("kite_ingest_idle") == 1, DEADLINE_S, "idle"
+                )
+                assert running.runtime.health.ready
+                await broker_reaches(on, holiday + dt.timedelta(days=1), 10)
+                await connected(running)
+                await eventually_async(
+                    lambda: not running.runtime.health.notes, DEADLINE_S, "nothing to say any more"
+                )
+                assert running.metric("kite_ingest_closed_unexpectedly") == 0
+                assert running.metric("kite_ingest_reconnects_total", cause="silence") == 0
+                await on.until_settled()
+            days = {calendar.day_of(history.day_ms) for history in await on.events(History)}
+            assert holiday not in days
+            await on.check_bars([TICKER])
+
+        weeks(scenario, WEDNESDAY, holiday + dt.timedelta(days=1), start="2026-11-18T18:00",
+              speed=8_000)  # fmt: skip
+
+    def test_an_unexpected_early_close_is_respected_and_said(self, weeks: Any) -> None:
+        """The afternoon is closed, the evening is short, and the next day is a day again."""
+        early = WEDNESDAY + dt.timedelta(days=1)
+
+        async def scenario(on: Stage) -> None:
+            await on.broker.faults(nights_closed=True, early_days=[early.isoformat()])
+            async with on.ingest(**SCHWAB) as running:
+                await broker_reaches(on, early, 13, 15)
+                await eventually_async(
+                    lambda: running.metric("kite_ingest_closed_unexpectedly") == 1,
+                    DEADLINE_S, "known to be closed",
+                )  # fmt: skip
+                assert "09:30 to 13:00" in running.runtime.health.notes["market hours"]
+                await eventually_async(
+                    lambda: running.metric("kite_ingest_idle") == 1, DEADLINE_S, "idle"
+                )
+                assert on.simulation.now_ms() < calendar.day_bounds_ms(early)[1]
+                await broker_reaches(on, early + dt.timedelta(days=1), 10)
+                await connected(running)
+                await on.until_settled()
+            await on.check_bars([TICKER])
+
+        weeks(scenario, WEDNESDAY, early + dt.timedelta(days=1), start="2026-11-19T12:00",
+              speed=8_000)  # fmt: skip
+
+    def test_hours_are_asked_for_as_soon_as_the_broker_answers(self, weeks: Any) -> None:
+        """Without its API nobody logs in; then data flows, and the hours follow."""
+
+        async def scenario(on: Stage) -> None:
+            await on.broker.faults(rest_status=503)
+            async with on.ingest(**SCHWAB) as running:
+                await eventually_async(
+                    lambda: "503" in running.runtime.health.reasons.get("schwab", ""),
+                    DEADLINE_S, "no login without the API",
+                )  # fmt: skip
+                await on.broker.faults("DELETE")
+                await connected(running)
+                await on.until(Bar, 1)
+                await eventually_async(
+                    lambda: running.metric("kite_ingest_hours_requests_total", outcome="answered"),
+                    DEADLINE_S, "hours",
+                )  # fmt: skip
+
+        weeks(scenario, WEDNESDAY, WEDNESDAY, start="2026-11-18T10:00", speed=600)
+
+
+class TestWeeks:
+    def test_a_week_with_the_end_of_summer_time_and_of_the_login(self, weeks: Any) -> None:
+        """Thursday to Friday of the week after: one process, one new login, nothing missing."""
+        login, last = dt.date(2026, 10, 29), dt.date(2026, 11, 6)
+
+        async def scenario(on: Stage) -> None:
+            await on.broker.faults(nights_closed=True)
+            async with on.ingest(**SCHWAB) as running:
+                await connected(running)
+                for day in (2, 3, 4, 5):
+                    await broker_reaches(on, dt.date(2026, 11, day), 11)
+                    await connected(running)
+                # Seven days after the login, Thursday at 12:00, no refresh is granted any more.
+                await broker_reaches(on, dt.date(2026, 11, 5), 12)
+                await eventually_async(
+                    lambda: running.runtime.health.reasons.get("schwab", "").startswith("token"),
+                    DEADLINE_S, "the login has ended",
+                )  # fmt: skip
+                assert running.metric("kite_ingest_token_refreshes_total", outcome="refused") > 0
+                await on.log_in()
+                await broker_reaches(on, last, 11)
+                await connected(running)
+                await on.until_settled()
+            check_quiet_nights(on, login, last)
+            await check_complete(on, login, last)
+
+        weeks(scenario, login, last, start="2026-10-29T12:00")
+
+    def test_thanksgiving_week(self, weeks: Any) -> None:
+        """A holiday, a half day, a weekend: idle, there in time, and nothing missing."""
+        first, last = dt.date(2026, 11, 24), dt.date(2026, 12, 1)
+
+        async def scenario(on: Stage) -> None:
+            await on.broker.faults(nights_closed=True)
+            async with on.ingest(**SCHWAB) as running:
+                await connected(running)
+                await broker_reaches(on, dt.date(2026, 11, 26), 12)
+                assert running.metric("kite_market_open") == 0
+                await broker_reaches(on, dt.date(2026, 11, 27), 11)
+                await connected(running)
+                await broker_reaches(on, dt.date(2026, 11, 28), 12)
+                assert running.metric("kite_ingest_connected") == 0
+                await broker_reaches(on, last, 11)
+                await connected(running)
+                assert not running.runtime.health.notes
+                await on.until_settled()
+            check_quiet_nights(on, first, last)
+            await check_complete(on, first, last)
+
+        weeks(scenario, first, last, start="2026-11-24T12:00")
+
+
+def check_quiet_nights(on: Stage, first: dt.date, last: dt.date) -> None:
+    """There was a try in half an hour of closed market at most, and a few for each session."""
+    sessions = calendar.sessions(first, last)
+    open_ms = sum(item.post_close_ms - item.pre_open_ms for item in sessions)
+    closed_ms = ((last - first).days + 1) * 86_400_000 - open_ms
+    assert on.logins() <= closed_ms / HALF_HOUR_MS + 4 * len(sessions)
+
+
+async def check_complete(on: Stage, first: dt.date, last: dt.date) -> None:
+    """Every day is as price history has it, no tick is there twice, every gap is closed."""
+    await on.check_bars([TICKER])
+    published = {calendar.day_of(bar.ts_ms) for bar in await on.events(Bar)}
+    published |= {calendar.day_of(history.day_ms) for history in await on.events(History)}
+    assert {item.day for item in calendar.sessions(first, last)} <= published
+    ticks = await on.events(Tick)
+    assert len(set(keys(ticks))) == len(ticks)
+    states = {gap.id: gap.state for gap in await on.events(Gap) if gap.series == "bars"}
+    assert set(states.values()) == {"filled"}
