@@ -223,6 +223,9 @@ class Account:
             raise RequestFailed(f"token refresh: HTTP {error.response.status_code}") from None
         except httpx.HTTPError as error:
             raise RequestFailed(f"{type(error).__name__}: {error}") from None
+        except RuntimeError as error:
+            # Another request learned that the token is dead and closed the client under this one.
+            raise RequestFailed(f"the client was closed meanwhile: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             # A token endpoint under maintenance answers 200 with a page, and the library trips.
             self._on_refresh("failed")

@@ -48,12 +48,19 @@ ROOT = Path(__file__).parents[3]
 E = TypeVar("E", Tick, Bar, Gap, Clock, History)
 
 
+def say(ended: asyncio.Task[None]) -> None:
+    """Write down what ended an ingest; pytest shows it with the test that failed of it."""
+    if not ended.cancelled() and ended.exception() is not None:
+        get_logger().error("ingest.ended", exc_info=ended.exception())
+
+
 class Running:
     """An ingest in this process."""
 
     def __init__(self, runtime: Runtime[Settings], task: asyncio.Task[None]) -> None:
         self.runtime = runtime
         self.task = task
+        task.add_done_callback(say)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one of its metrics; 0 when it was never touched."""
