@@ -151,12 +151,14 @@ def log_lines_counter(metrics: Metrics) -> LogCounter:
 class Health:
     """Liveness of the loop, and named conditions that readiness depends on.
 
-    Conditions start as not met; `ready` is true when all of them are.
+    Conditions start as not met; `ready` is true when all of them are. A note is what people should
+    know all the same.
     """
 
     def __init__(self) -> None:
         self._beat_s = time.monotonic()
         self._unmet: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
 
     def require(self, condition: str, reason: str = "not yet") -> None:
         """Name a condition of readiness, or say why it is not met at the moment."""
@@ -165,6 +167,19 @@ class Health:
     def met(self, condition: str) -> None:
         """Say that a condition holds."""
         self._unmet.pop(condition, None)
+
+    def note(self, topic: str, text: str) -> None:
+        """Say something beside readiness, without being less ready for it."""
+        self._notes[topic] = text
+
+    def unnote(self, topic: str) -> None:
+        """Take a note back, if there is one."""
+        self._notes.pop(topic, None)
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What is noted, by topic."""
+        return dict(self._notes)
 
     @property
     def alive(self) -> bool:
@@ -241,6 +256,8 @@ class TelemetryServer:
             return _answer(start_response, self._health.alive, {"alive": self._health.alive})
         if path == "/readyz":
             body = {"ready": self._health.ready, "reasons": self._health.reasons}
+            if self._health.notes:
+                body["notes"] = self._health.notes
             return _answer(start_response, self._health.ready, body)
         start_response("404 Not Found", [("Content-Type", "application/json")])
         return [b'{"error":"try /metrics, /healthz or /readyz"}\n']

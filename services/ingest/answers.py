@@ -13,9 +13,23 @@ from msgspec import Struct
 
 from services.ingest import wire
 
-__all__ = ["Answer", "admin_code", "awaited_answer"]
+__all__ = ["Answer", "admin_code", "awaited_answer", "code_name"]
 
 _SUCCESS_CODES = frozenset({0, 26, 27, 28, 29})
+_NAMES = {
+    3: "LOGIN_DENIED",
+    9: "UNKNOWN_FAILURE",
+    11: "SERVICE_NOT_AVAILABLE",
+    12: "CLOSE_CONNECTION",
+    19: "REACHED_SYMBOL_LIMIT",
+    20: "STREAM_CONN_NOT_FOUND",
+    21: "BAD_COMMAND_FORMAT",
+    22: "FAILED_COMMAND_SUBS",
+    23: "FAILED_COMMAND_UNSUBS",
+    24: "FAILED_COMMAND_ADD",
+    25: "FAILED_COMMAND_VIEW",
+    30: "STOP_STREAMING",
+}
 
 
 class Answer(Struct, frozen=True):
@@ -42,6 +56,11 @@ def admin_code(notices: object) -> int:
         if isinstance(code, int):
             return code
     return 0
+
+
+def code_name(code: int) -> str:
+    """Return a code as people know it, such as `code 12 CLOSE_CONNECTION`."""
+    return f"code {code} {_NAMES[code]}" if code in _NAMES else f"code {code}"
 
 
 def _answer(entry: Any, request_id: str) -> Answer | None:

@@ -8,12 +8,15 @@ from typing import get_args
 
 from libs.common.events import Bar, Clock, Event, Gap, History, Tick
 from libs.common.telemetry import Metrics
+from services.ingest import wire
 from services.ingest.core import Step
 from services.ingest.schwab import RefreshOutcome
 
 __all__ = ["IngestMetrics"]
 
-RECONNECT_CAUSES = ("token", "denied", "silence", "evicted", "reconnect")
+RECONNECT_CAUSES = (
+    "token", "denied", "silence", "evicted", "stopped", "refused", "reconnect",
+)  # fmt: skip
 
 _KINDS: dict[type, str] = {
     Tick: "tick",
@@ -44,6 +47,25 @@ class IngestMetrics:
             "ingest_bad_candles", "Candles of price history that were unusable"
         )
         self.connected = metrics.gauge("ingest_connected", "1 while logged in and subscribed")
+        self.idle = metrics.gauge(
+            "ingest_idle",
+            "1 while there is nothing to fetch and no connection, outside the session",
+        )
+        self.evicted = metrics.gauge(
+            "ingest_evicted", "1 while another session of the account keeps this one away"
+        )
+        self.symbols_left_out = metrics.gauge(
+            "ingest_symbols_left_out",
+            "Tickers that a service of the broker does not take",
+            ["feed"],
+        )
+        self.closed_unexpectedly = metrics.gauge(
+            "ingest_closed_unexpectedly",
+            "1 while the broker says that the market is closed, and the calendar that it is open",
+        )
+        self.hours_requests = metrics.counter(
+            "ingest_hours_requests", "Requests for the hours of a day", ["outcome"]
+        )
         self.lag_ms = metrics.gauge(
             "ingest_lag_ms", "Receipt (wall clock) minus broker time of the last data frame"
         )
@@ -71,6 +93,10 @@ class IngestMetrics:
         """Show each label from the start, or its first count would be no growth to an alarm."""
         for cause in RECONNECT_CAUSES:
             self.reconnects.labels(cause)
+        for feed in (wire.LEVEL_ONE, wire.CHART):
+            self.symbols_left_out.labels(feed)
+        for outcome in ("answered", "failed"):
+            self.hours_requests.labels(outcome)
         for outcome in get_args(RefreshOutcome):
             self.token_refreshes.labels(outcome)
         for series, state in product(("bars", "ticks"), ("open", "filled", "unfillable")):

@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,28 +39,32 @@ with warnings.catch_warnings(record=True):
     from schwab.streaming import StreamClient, UnexpectedResponseCode
     from websockets.legacy.client import WebSocketClientProtocol
 
+from libs.common.calendar import Session
 from libs.common.clock import Clock
 from libs.common.events import HistoryBar
 from libs.common.telemetry import get_logger
 from services.ingest import wire
-from services.ingest.answers import admin_code, awaited_answer
+from services.ingest.answers import admin_code, awaited_answer, code_name
 from services.ingest.candles import minutes_of
+from services.ingest.hours import hours_of
 from services.ingest.origin import RewriteTransport
+from services.ingest.subscriptions import SubscriptionCut
 from services.ingest.token_file import TokenFile, TokenInvalid
 from services.ingest.wire import Reject
 
 __all__ = [
     "Account",
+    "CommandRefused",
     "Connection",
     "Denied",
     "RefreshOutcome",
     "RequestFailed",
-    "SubscriptionCut",
 ]
 
 API_ORIGIN = "https://api.schwabapi.com"
 SOCKET_BYTES_MAX = 32 << 20
-LOGIN_DENIED, EVICTED, SYMBOL_LIMIT = 3, 12, 19
+LOGIN_DENIED, EVICTED, SYMBOL_LIMIT, STOPPED = 3, 12, 19, 30
+FAILED_COMMANDS = frozenset({22, 23, 24, 25})  # "often parallel commands": worth a second try
 _TOO_MANY_PAUSE_S = 10.0
 _BLOCKED_PAUSE_S = 5.0
 _CLOSE_S_MAX = 2
@@ -93,8 +97,12 @@ class RequestFailed(Exception):
         super().__init__(reason)
 
 
-class SubscriptionCut(Exception):
-    """The broker took only a part of the symbols; the text is its own."""
+class CommandRefused(Exception):
+    """The broker does not carry out a command, for a reason that no new token mends."""
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        super().__init__(text)
 
 
 class Account:
@@ -172,11 +180,30 @@ class Account:
             raise RequestFailed("the access token was refused and has been refreshed")
         if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND):
             return None, 0
-        _require_ok(response)
+        _require_ok(response, "price history")
         try:
             return minutes_of(response.content, start_ms, end_ms)
         except ValueError as error:
             raise RequestFailed(str(error)) from None
+
+    async def market_hours(self, day: date) -> Session | None:
+        """Return what the broker says of a day: its session, or None when it is closed.
+
+        Raises RequestFailed, TokenInvalid.
+        """
+        client = self.client()
+        response = await self._guarded(
+            client.get_market_hours([client.MarketHours.Market.EQUITY], date=day)
+        )
+        _require_ok(response, "market hours")
+        try:
+            return hours_of(response.content, day)
+        except ValueError as error:
+            raise RequestFailed(str(error)) from None
+
+    def has_newer_login(self) -> bool:
+        """Whether somebody has logged in since the token that was read last."""
+        return self._token_file.is_newer_than(self._token_created_s or 0.0)
 
     async def _guarded(self, request: Any) -> Any:
         """Await a request; whatever it says about the token makes the client be built anew."""
@@ -196,6 +223,9 @@ class Account:
             raise RequestFailed(f"token refresh: HTTP {error.response.status_code}") from None
         except httpx.HTTPError as error:
             raise RequestFailed(f"{type(error).__name__}: {error}") from None
+        except RuntimeError as error:
+            # Another request learned that the token is dead and closed the client under this one.
+            raise RequestFailed(f"the client was closed meanwhile: {error}") from None
         except (ValueError, KeyError, TypeError) as error:
             # A token endpoint under maintenance answers 200 with a page, and the library trips.
             self._on_refresh("failed")
@@ -272,10 +302,17 @@ class Connection:
         """Whether the broker closed this socket in favour of another session."""
         return self._tap.admin_code == EVICTED
 
+    @property
+    def ended_by_broker(self) -> str:
+        """The notice with which the broker ends this socket, in words; "" while there is none."""
+        code = self._tap.admin_code
+        return f"the broker says {code_name(code)}" if code in (EVICTED, STOPPED) else ""
+
     async def login(self) -> int:
         """Connect and log in; returns broker time.
 
-        Raises Denied when the token is refused, and whatever the library and the socket raise.
+        Raises Denied when the token is refused, CommandRefused for what no token mends, and
+        whatever the library and the socket raise.
         """
         self._stream = StreamClient(self._account.client())
         self._stream.set_json_decoder(self._tap)
@@ -289,7 +326,8 @@ class Connection:
         try:
             await self._command(self._stream.login(arguments), 2 * self._answer_s_max)
         except UnexpectedResponseCode as error:
-            raise Denied(_answer_text(error)) from None
+            code, text = _answer_code(error), _answer_text(error)
+            raise (Denied(text) if code == LOGIN_DENIED else CommandRefused(code, text)) from None
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.UNAUTHORIZED:
                 raise Denied("user preferences: HTTP 401") from None
@@ -306,13 +344,13 @@ class Connection:
         """Ask for level one of some more tickers; raises SubscriptionCut, or as `login` does."""
         stream = self._logged_in()
         subscribe = stream.level_one_equity_subs if first else stream.level_one_equity_add
-        await self._subscribe(subscribe(tickers, fields=list(_LEVEL_ONE_FIELDS)))
+        await self._subscribe(lambda: subscribe(tickers, fields=list(_LEVEL_ONE_FIELDS)))
 
     async def subscribe_bars(self, tickers: Sequence[str], *, first: bool) -> None:
         """Ask for minute bars of some more tickers; raises SubscriptionCut, or as `login` does."""
         stream = self._logged_in()
         subscribe = stream.chart_equity_subs if first else stream.chart_equity_add
-        await self._subscribe(subscribe(tickers))
+        await self._subscribe(lambda: subscribe(tickers))
 
     async def read(self) -> None:
         """Wait for one frame; it has gone to `take` when this returns."""
@@ -335,13 +373,19 @@ class Connection:
                 closing.cancel()
                 self._socket.fail_connection()
 
-    async def _subscribe(self, command: Any) -> None:
-        try:
-            await self._command(command, self._answer_s_max)
-        except UnexpectedResponseCode as error:
-            if _answer_code(error) == SYMBOL_LIMIT:
-                raise SubscriptionCut(_answer_text(error)) from None
-            raise
+    async def _subscribe(self, command: Callable[[], Awaitable[None]]) -> None:
+        """Run a command; one that "failed" without a reason is given a second chance."""
+        for last_try in (False, True):
+            try:
+                await self._command(command(), self._answer_s_max)
+            except UnexpectedResponseCode as error:
+                code, text = _answer_code(error), _answer_text(error)
+                if code == SYMBOL_LIMIT:
+                    raise SubscriptionCut(text) from None
+                if last_try or code not in FAILED_COMMANDS:
+                    raise CommandRefused(code, text) from None
+            else:
+                return
 
     async def _command(self, command: Any, s_max: float) -> None:
         """Run one command; the library numbers them from 0, and the tap watches for that number."""
@@ -389,7 +433,7 @@ class _Tap(StreamJsonDecoder):  # type: ignore[misc]  # the library has no types
         return answer.message
 
 
-def _require_ok(response: httpx.Response) -> None:
+def _require_ok(response: httpx.Response, what: str) -> None:
     status = response.status_code
     if status == httpx.codes.OK:
         return
@@ -398,7 +442,7 @@ def _require_ok(response: httpx.Response) -> None:
         pause_s = _TOO_MANY_PAUSE_S
     elif status == httpx.codes.FORBIDDEN:
         pause_s = _BLOCKED_PAUSE_S
-    raise RequestFailed(f"price history: HTTP {status}", pause_s)
+    raise RequestFailed(f"{what}: HTTP {status}", pause_s)
 
 
 def _answer_code(error: UnexpectedResponseCode) -> int:
@@ -408,7 +452,7 @@ def _answer_code(error: UnexpectedResponseCode) -> int:
 def _answer_text(error: UnexpectedResponseCode) -> str:
     content = error.response["response"][0]["content"]
     text = re.sub(r"[^\x20-\x7e]", "?", content["msg"])[: wire.EXCERPT_CHARS_MAX]
-    return f"code {content['code']}: {text}"
+    return f"{code_name(content['code'])}: {text}"
 
 
 def _datetime(ms: int) -> datetime:

@@ -101,13 +101,16 @@ class Ingest:
             settings.schwab_base_url,
             lambda outcome: self._metrics.token_refreshes.labels(outcome).inc(),
         )
-        self._session = Session(runtime, self._account, self._core, self._inbox, self._metrics)
-        self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
+        self._market = MarketClock()
         self._budget = RequestBudget(settings.ingest_requests_per_minute_max)
+        self._session = Session(
+            runtime, self._account, self._core, self._inbox, self._metrics,
+            self._market, self._budget.take,
+        )  # fmt: skip
+        self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
         self._checkpoints = Checkpoints(bus, self._core, publisher, stream, runtime.log)
         self._short = False  # there was no room for events; gaps must be listed before more leave
         self._resume_s = 0.0
-        self._market = MarketClock()
         self._export()
 
     def _export(self) -> None:
@@ -133,6 +136,7 @@ class Ingest:
             if await _unless_stopped(stop, self._recall()):
                 saving = tasks.create_task(self._checkpoints.run())
                 inputs = [tasks.create_task(self._session.keep_connected())]
+                inputs.append(tasks.create_task(self._session.follow_hours()))
                 inputs += [
                     tasks.create_task(self._ask_for_history())
                     for _ in range(self._runtime.settings.ingest_history_concurrency_max)

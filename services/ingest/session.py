@@ -2,48 +2,62 @@
 
 `keep_connected` runs until cancelled and ends by itself only for errors of the operator's. All it
 does with what it reads is to put it into the inbox, in the order of arrival, together with marks
-where a connection began and where bars of some tickers began to flow.
+where a connection began and where bars of some tickers began to flow. How long it waits between two
+connections is in `patience`, who gets a place when the broker has not enough in `subscriptions`.
 
-Waiting: 1, 2, 5, 10, 30, 60 s with jitter after failures (the first is a setting, the others keep
-their ratio to it), begun anew after five good minutes; much longer when the broker closed the
-socket in favour of another session, because two sessions would evict each other for ever.
+At night and at weekends a connection is kept as long as the broker keeps it. Once it is gone nobody
+hurries: that is idle, which is neither a failure nor a reason not to be ready. `follow_hours` asks
+the broker for the hours of each day, because the calendar does not know everything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
 from libs.common import calendar
+from libs.common.calendar import NEW_YORK
+from libs.common.calendar import Session as MarketSession
 from libs.common.clock import Clock
-from libs.common.errors import KiteError
+from libs.common.errors import CalendarError, KiteError
+from libs.common.market_clock import MarketClock
 from libs.common.runner import Runtime
+from services.ingest import wire
 from services.ingest.core import Core
+from services.ingest.hours import Hours
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
+from services.ingest.patience import Cause, Patience, Pause
 from services.ingest.schwab import (
+    EVICTED,
     Account,
+    CommandRefused,
     Connection,
     Denied,
     RequestFailed,
-    SubscriptionCut,
 )
 from services.ingest.settings import Settings
+from services.ingest.subscriptions import Caps, subscribe_within
 from services.ingest.token_file import TokenInvalid
 from services.ingest.wire import Reject
 
 __all__ = ["BarsFlow", "BarsWanted", "Connected", "Item", "Session", "Wire"]
 
-REQUEST_KEYS_MAX = 500
-REQUEST_KEY_BYTES_MAX = 48_000
-_RETRY_RATIOS = (1, 2, 5, 10, 30, 60)
-_GOOD_S = 300.0
 _FROZEN_FRAMES_MIN = 100
 _FROZEN_MEANS = 50
+_LOGIN_POLL_S = 2.0  # how soon a new login is taken up while the old one does not do
+_HOURS_POLL_S = 0.25
+_HOURS_AGAIN_MS = 3_600_000  # an early close may be announced at any hour
+_HOURS_RETRY_S = 60.0
+_HOURS_APART_S_MIN = 1.0
+_LEFT_OUT_EVERY_MS = 900_000  # how often history stands in for bars that the broker does not send
+_NAMED_MAX = 20
+# Nobody at fault: the broker or the line ended it, as they do at night.
+_PLAIN_CAUSES = frozenset({"silence", "stopped", "reconnect"})
 
 
 class Wire(Struct, frozen=True):
@@ -85,8 +99,15 @@ class _Silence(Exception):
     """The socket stands, but what should come over it does not."""
 
 
+class _Ended(Exception):
+    """The broker has said that it ends the connection."""
+
+
 class Session:
-    """The one login and socket of this process."""
+    """The one login and socket of this process.
+
+    `market` tells broker time between frames, `request_pass` waits until a REST request is allowed.
+    """
 
     def __init__(
         self,
@@ -95,8 +116,10 @@ class Session:
         core: Core,
         inbox: Inbox[Any],
         metrics: IngestMetrics,
+        market: MarketClock,
+        request_pass: Callable[[], Awaitable[None]],
     ) -> None:
-        self._settings = runtime.settings
+        settings = self._settings = runtime.settings
         self._clock: Clock = runtime.clock
         self._health = runtime.health
         self._log = runtime.log
@@ -104,22 +127,56 @@ class Session:
         self._core = core
         self._inbox = inbox
         self._metrics = metrics
-        self._failures = 0
-        self._watch = _DataWatch(self._settings.ingest_frozen_ms / 1000)
+        self._market = market
+        self._request_pass = request_pass
+        self._hours = Hours()
+        self._caps = Caps()
+        self._caps_day_ms = 0
+        self._left_out: tuple[str, ...] = ()  # tickers for which no bars come
+        self._left_out_ms = 0
+        self._patience = Patience(
+            self._hours,
+            first_s=settings.ingest_reconnect_first_ms / 1000,
+            evicted_s=settings.ingest_evicted_pause_ms / 1000,
+            idle_s=settings.ingest_idle_retry_ms / 1000,
+        )
+        self._watch = _DataWatch(settings.ingest_frozen_ms / 1000)
+        metrics.closed_unexpectedly.set_function(self._closed_unexpectedly)
 
     async def keep_connected(self) -> None:
         """Connect for ever; raises a KiteError only if waiting cannot mend it."""
-        cause = "restart"
+        cause: Cause = "restart"
         while True:
             began_s = asyncio.get_running_loop().time()
             cause = await self._connect_once(cause)
-            if asyncio.get_running_loop().time() - began_s >= _GOOD_S:
-                self._failures = 0
+            up_s = asyncio.get_running_loop().time() - began_s
             self._metrics.connected.set(0)
             self._metrics.reconnects.labels(cause).inc()
-            await asyncio.sleep(self._pause_s(cause))
+            pause = self._patience.pause(cause, up_s, self._day_time_ms(), self._market.speed)
+            self._tell_idle(pause, cause)
+            await self._wait(pause.wall_s, cause)
+            self._metrics.idle.set(0)
 
-    async def _connect_once(self, cause: str) -> str:
+    async def follow_hours(self) -> None:
+        """Ask for the hours of each day, and every hour again while they matter."""
+        loop = asyncio.get_running_loop()
+        asked_ms, not_before_s = 0, 0.0
+        while True:
+            await asyncio.sleep(_HOURS_POLL_S)
+            now_ms = self._market.now_ms(self._clock.now_ms())
+            if (
+                now_ms is None
+                or loop.time() < not_before_s
+                or not self._hours_due(now_ms, asked_ms)
+            ):
+                continue
+            asked_ms, not_before_s = now_ms, loop.time() + _HOURS_APART_S_MIN
+            if not await self._ask_hours(now_ms):
+                not_before_s = loop.time() + _HOURS_RETRY_S
+
+    # -- one connection --
+
+    async def _connect_once(self, cause: Cause) -> Cause:
         """Live through one connection and return why it ended."""
         connection = Connection(
             self._account,
@@ -139,8 +196,13 @@ class Session:
             return self._failed("denied", error)
         except _Silence as error:
             return self._failed("silence", error)
+        except CommandRefused as error:
+            return self._failed("evicted" if error.code == EVICTED else "refused", error)
         except Exception as error:  # noqa: BLE001 - a foreign library on a foreign wire
-            return self._failed("evicted" if connection.evicted else "reconnect", error)
+            if not connection.ended_by_broker:
+                return self._failed("reconnect", error)
+            cause = "evicted" if connection.evicted else "stopped"
+            return self._failed(cause, _Ended(connection.ended_by_broker))
         finally:
             await connection.close()
         return "reconnect"
@@ -157,6 +219,7 @@ class Session:
         await self._subscribe(connection, cause)
         self._health.met("schwab")
         self._metrics.connected.set(1)
+        self._metrics.evicted.set(0)
         self._log.info("schwab.connected", tickers=len(self._settings.tickers), cause=cause)
         self._watch = _DataWatch(self._settings.ingest_frozen_ms / 1000)
         silence_ms = self._settings.ingest_silence_ms
@@ -166,23 +229,18 @@ class Session:
                     await connection.read()
             except TimeoutError:
                 raise _Silence(f"no frame for {silence_ms} ms, not even a heartbeat") from None
-            if self._watch.frozen(calendar.is_open(self._core.broker_ms)):
-                raise _Silence("heartbeats come, data has stopped coming in mid-session")
+            if connection.ended_by_broker:
+                raise _Ended(connection.ended_by_broker)
+            if self._watch.frozen(self._hours.regular(self._core.broker_ms)):
+                await self._require_open()
+            self._stand_in()
             await self._inbox.room()
 
-    async def _subscribe(self, connection: Connection, cause: str) -> None:
-        for index, part in enumerate(chunks(self._settings.tickers)):
-            try:
-                await connection.subscribe_level_one(part, first=index == 0)
-            except SubscriptionCut as error:
-                self._log.error("schwab.symbols_refused", service="level one", reason=str(error))
-        for index, part in enumerate(chunks(self._settings.tickers)):
-            self._inbox.put(BarsWanted(tuple(part), cause))
-            try:
-                await connection.subscribe_bars(part, first=index == 0)
-            except SubscriptionCut as error:
-                self._log.error("schwab.symbols_refused", service="bars", reason=str(error))
-            self._inbox.put(BarsFlow(tuple(part), cause))
+    async def _require_open(self) -> None:
+        """Data has stopped in mid-session: raises _Silence unless the broker says it is closed."""
+        await self._ask_hours(self._core.broker_ms)
+        if self._hours.regular(self._core.broker_ms):
+            raise _Silence("heartbeats come, data has stopped coming in mid-session")
 
     async def _refresh(self) -> None:
         try:
@@ -195,10 +253,62 @@ class Session:
         if isinstance(message, dict) and "data" in message:
             self._watch.data()
 
-    def _failed(self, cause: str, error: Exception) -> str:
+    # -- subscriptions --
+
+    async def _subscribe(self, connection: Connection, cause: str) -> None:
+        tickers = self._settings.tickers
+        day_ms = calendar.day_start_ms(self._core.broker_ms)
+        if day_ms != self._caps_day_ms:
+            self._caps.forget()  # the broker may take more by now
+            self._caps_day_ms = day_ms
+        quoted = await subscribe_within(
+            wire.LEVEL_ONE, tickers, self._caps, connection.subscribe_level_one, self._tell_cut
+        )
+        self._tell_left_out(wire.LEVEL_ONE, tickers[len(quoted) :])
+        asked = tickers[: self._caps.of(wire.CHART)]
+        self._inbox.put(BarsWanted(asked, cause))
+        flowing = await subscribe_within(
+            wire.CHART, asked, self._caps, connection.subscribe_bars, self._tell_cut
+        )
+        self._inbox.put(BarsFlow(tuple(flowing), cause))
+        self._left_out, self._left_out_ms = tickers[len(flowing) :], 0
+        self._tell_left_out(wire.CHART, self._left_out)
+
+    def _stand_in(self) -> None:
+        """Let price history stand in, now and then, for the bars that the broker does not send."""
+        if not self._left_out or self._core.broker_ms - self._left_out_ms < _LEFT_OUT_EVERY_MS:
+            return
+        if not self._left_out_ms or self._hours.awake(self._core.broker_ms):
+            self._inbox.put(BarsWanted(self._left_out, "symbol_limit"))
+        self._left_out_ms = self._core.broker_ms
+
+    def _tell_cut(self, cap: int, text: str) -> None:
+        self._log.warning("schwab.symbols_refused", cap=cap, reason=text)
+
+    def _tell_left_out(self, service: str, left_out: Sequence[str]) -> None:
+        """Say who gets nothing from a service: in the log, as a metric, and beside readiness."""
+        self._metrics.symbols_left_out.labels(service).set(len(left_out))
+        if not left_out:
+            self._health.unnote(service)
+            return
+        named = ", ".join(left_out[:_NAMED_MAX]) + (" …" if len(left_out) > _NAMED_MAX else "")
+        cap = self._caps.of(service)
+        self._health.note(
+            service, f"the broker takes {cap} symbols; without, from the end of the list: {named}"
+        )
+        self._log.error(
+            "schwab.symbols_left_out", service_name=service, cap=cap, number=len(left_out),
+            tickers=named,
+        )  # fmt: skip
+
+    # -- between two connections --
+
+    def _failed(self, cause: Cause, error: Exception) -> Cause:
         reason = str(error) or type(error).__name__
         self._health.require("schwab", f"{cause}: {reason}")
-        if cause in ("evicted", "token", "denied"):
+        if cause == "evicted":
+            self._metrics.evicted.set(1)
+        if cause in ("evicted", "token", "denied", "refused"):
             self._log.error("schwab.disconnected", cause=cause, reason=reason)
         else:
             self._log.warning(
@@ -206,12 +316,83 @@ class Session:
             )
         return cause
 
-    def _pause_s(self, cause: str) -> float:
-        if cause == "evicted":
-            return self._settings.ingest_evicted_pause_ms / 1000
-        ratio = _RETRY_RATIOS[min(self._failures, len(_RETRY_RATIOS) - 1)]
-        self._failures += 1
-        return ratio * self._settings.ingest_reconnect_first_ms / 1000 * random.uniform(0.75, 1.25)
+    def _tell_idle(self, pause: Pause, cause: Cause) -> None:
+        """Nothing to fetch is no failure, unless a person has to do something meanwhile."""
+        self._log.info("schwab.waits", seconds=round(pause.wall_s, 1), idle=pause.idle, cause=cause)
+        if pause.idle and cause in _PLAIN_CAUSES:
+            self._metrics.idle.set(1)
+            self._health.met("schwab")
+
+    async def _wait(self, wall_s: float, cause: Cause) -> None:
+        """Wait, but not longer than until somebody has logged in anew, if that is what it needs."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + wall_s
+        if cause not in ("token", "denied"):
+            await asyncio.sleep(wall_s)
+            return
+        while (left_s := end_s - loop.time()) > 0:
+            await asyncio.sleep(min(left_s, _LOGIN_POLL_S))
+            if self._account.has_newer_login():
+                self._log.info("schwab.newer_login")
+                await self._account.forget_client()
+                return
+
+    # -- hours --
+
+    def _day_time_ms(self) -> int | None:
+        """Return broker time if the time of day means something: a simulated clock leaps nights."""
+        if self._settings.source != "schwab":
+            return None
+        wall_ms = self._clock.now_ms()
+        known_ms = self._market.now_ms(wall_ms)
+        return wall_ms if known_ms is None else known_ms
+
+    def _closed_unexpectedly(self) -> float:
+        now_ms = self._market.now_ms(self._clock.now_ms())
+        return float(now_ms is not None and self._hours.closed_unexpectedly(now_ms))
+
+    def _hours_due(self, now_ms: int, asked_ms: int) -> bool:
+        try:
+            day = calendar.day_of(now_ms)
+        except CalendarError:
+            return False
+        if not self._hours.knows(day):
+            return True
+        session = calendar.session(day)
+        is_over = session is None or now_ms >= session.close_ms
+        return not is_over and now_ms - asked_ms >= _HOURS_AGAIN_MS
+
+    async def _ask_hours(self, now_ms: int) -> bool:
+        """Ask for the hours of a day and take them for true; whether there was an answer."""
+        day = calendar.day_of(now_ms)
+        await self._request_pass()
+        try:
+            told = await self._account.market_hours(day)
+        except (RequestFailed, TokenInvalid) as error:
+            self._metrics.hours_requests.labels("failed").inc()
+            self._log.warning("market.hours_unknown", day=day.isoformat(), reason=str(error))
+            return False
+        self._metrics.hours_requests.labels("answered").inc()
+        known = self._hours.session(day)
+        if not self._hours.tell(day, told):
+            self._health.unnote("market hours")
+            return True
+        planned = _in_words(calendar.session(day))
+        text = f"{day}: the broker says {_in_words(told)}, our calendar {planned}"
+        self._health.note("market hours", text)
+        if told != known:
+            self._log.warning("market.hours_differ", reason=text)
+        return True
+
+
+def _in_words(session: MarketSession | None) -> str:
+    """Return the regular session as people write it."""
+    if session is None:
+        return "closed"
+    times = (
+        datetime.fromtimestamp(ms / 1000, NEW_YORK) for ms in (session.open_ms, session.close_ms)
+    )
+    return " to ".join(f"{time:%H:%M}" for time in times)
 
 
 class _DataWatch:
@@ -237,17 +418,3 @@ class _DataWatch:
         mean_s = (self._last_s - self._began_s) / self._frames
         silent_s = asyncio.get_running_loop().time() - self._last_s
         return silent_s > max(self._frozen_s_min, _FROZEN_MEANS * mean_s)
-
-
-def chunks(tickers: Sequence[str]) -> list[Sequence[str]]:
-    """Cut a list of tickers into parts that one command may name."""
-    parts: list[Sequence[str]] = []
-    begin = size = 0
-    for index, ticker in enumerate(tickers):
-        size += len(ticker.encode()) + 1
-        if index - begin >= REQUEST_KEYS_MAX or size > REQUEST_KEY_BYTES_MAX:
-            parts.append(tickers[begin:index])
-            begin, size = index, len(ticker.encode()) + 1
-    if begin < len(tickers):
-        parts.append(tickers[begin:])
-    return parts

@@ -35,6 +35,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     # -- the socket --
     ingest_reconnect_first_ms: Milliseconds = 1_000
     ingest_evicted_pause_ms: Milliseconds = 300_000
+    ingest_idle_retry_ms: Milliseconds = 1_800_000
     ingest_silence_ms: Milliseconds = 30_000
     ingest_frozen_ms: Milliseconds = 60_000
     ingest_answer_ms_max: Milliseconds = 15_000

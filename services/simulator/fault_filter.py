@@ -17,7 +17,8 @@ import msgspec
 from services.simulator.faults import FaultPlan
 from services.simulator.feeds import Item
 from services.simulator.hostile import hostile_frames
-from services.simulator.streamer import Close, Output, Send, data_frame
+from services.simulator.hours import is_shut
+from services.simulator.streamer import Close, Code, Output, Send, data_frame, stop_notice
 
 __all__ = ["Drop", "FaultFilter", "Hold", "Later"]
 
@@ -48,8 +49,9 @@ class Later:
 class FaultFilter:
     """Turns the frames of one session into what its socket gets."""
 
-    def __init__(self, plan: FaultPlan) -> None:
+    def __init__(self, plan: FaultPlan, close_code: int = 1000) -> None:
         self._plan = plan
+        self._close_code = close_code
         self._halted: set[str] = set()
         self._held: dict[str, dict[str, Item]] = {}
         self._held_bars: list[Item] = []
@@ -60,7 +62,8 @@ class FaultFilter:
     def apply(self, output: Output, at_ms: int) -> Iterator[Output | Drop | Hold | Later]:
         """Yield what takes the place of one output made at a virtual instant."""
         if not isinstance(output, Send):
-            yield output
+            # 1006 stands for no close frame at all; it cannot be sent.
+            yield Drop() if output == Close(1006) else output
             return
         strikes = self._plan.strikes
         if strikes("stall", at_ms):
@@ -71,19 +74,31 @@ class FaultFilter:
         if strikes("close", at_ms):
             yield Close(1000)
             return
+        if strikes("stop", at_ms):
+            yield stop_notice(Code.STOP_STREAMING, "Stop streaming due to slowness", at_ms)
+            yield from self.apply(Close(self._close_code), at_ms)
+            return
         if output.kind == "reply":
             yield from self._reply(output, at_ms)
         elif output.kind == "data":
             yield from self._data(output, at_ms)
+        elif output.kind == "heartbeat" and self._shut(at_ms):
+            yield Close(1000)
         elif not (output.kind == "heartbeat" and self._plan.current.no_heartbeats):
             yield output
             yield from self._released(at_ms)
+
+    def _shut(self, at_ms: int) -> bool:
+        current = self._plan.current
+        return current.nights_closed and is_shut(at_ms, current)
 
     def _reply(self, frame: Send, at_ms: int) -> Iterator[Output | Later]:
         if self._plan.strikes("stray_response", at_ms):
             yield Send(_STRAY, "reply")
         if self._plan.strikes("swallow_ack", at_ms):
             return
+        if self._plan.strikes("fail_command", at_ms):
+            frame = _failed(frame, self._plan.current.fail_code)
         if self._plan.strikes("late_ack", at_ms):
             yield Later(frame, self._plan.current.late_ack_s)
         else:
@@ -91,6 +106,10 @@ class FaultFilter:
 
     def _data(self, frame: Send, at_ms: int) -> Iterator[Output]:
         strikes = self._plan.strikes
+        current = self._plan.current
+        against_calendar = current.closed_days or current.early_days
+        if against_calendar and not frame.image and is_shut(at_ms, current):
+            return  # the market that the calendar has is not the one there is
         if strikes("malformed", at_ms):
             yield Send(frame.text[: len(frame.text) // 2], "garbage")
         if strikes("hostile", at_ms):
@@ -202,6 +221,14 @@ class FaultFilter:
         self._held_bars = [item for item in self._held_bars if item["key"] in halted]
         if bars:
             yield data_frame("CHART_EQUITY", bars, at_ms)
+
+
+def _failed(frame: Send, code: int) -> Send:
+    """Return an answer as a refusal with that code."""
+    message = msgspec.json.decode(frame.text)
+    for response in message["response"]:
+        response["content"] = {"code": code, "msg": f"{response['command']} command failed"}
+    return Send(msgspec.json.encode(message), "reply")
 
 
 def _stray() -> bytes:

@@ -22,6 +22,8 @@ Kind = Literal[
     "stall",
     "swallow_ack",
     "late_ack",
+    "fail_command",
+    "stop",
     "stray_response",
     "malformed",
     "big_frame",
@@ -43,6 +45,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     - `drop`: the TCP connection is reset without a word; `close`: it is closed politely.
     - `stall`: nothing is sent for `stall_s` wall seconds, then everything at once, with old stamps.
+    - `stop`: code 30, then the socket is closed. `fail_command`: a command is answered with
+      `fail_code`.
     - `swallow_ack`: a command is carried out but not answered; `late_ack`: answered `late_ack_s`
       wall seconds later.
     - `stray_response`: an answer that nobody asked for; `malformed`: half a frame; `big_frame`: a
@@ -51,7 +55,11 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
       `missing_bar`: never.
     - `volume_reset`: a symbol's day volume starts from 0 again.
 
-    The others last as long as they are set. `no_pongs`: pings are not answered. `no_heartbeats`.
+    The others last as long as they are set. `nights_closed`: outside the extended session sockets
+    are closed soon after they were opened. `closed_days`, `early_days`: on these dates the market
+    stays closed or closes at 13:00, against the calendar; hours, data and history say so.
+    `token_delay_s`, `rest_delay_s`: so many wall seconds pass before the token endpoint, or the
+    API, answers. `no_pongs`: pings are not answered. `no_heartbeats`.
     `freeze_data`: heartbeats only. `halted`: these symbols stand still and say so. `token_status`
     and `rest_status`: HTTP status of the token endpoint and of API calls (0: as it should be).
     """
@@ -61,6 +69,12 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     every_s: dict[Kind, Annotated[float, Meta(gt=0)]] = {}
     stall_s: Seconds = 5.0
     late_ack_s: Seconds = 5.0
+    fail_code: Literal[3, 9, 11, 12, 20, 21, 22, 24, 30] = 22
+    nights_closed: bool = False
+    closed_days: tuple[str, ...] = ()
+    early_days: tuple[str, ...] = ()
+    token_delay_s: Seconds = 0.0
+    rest_delay_s: Seconds = 0.0
     no_pongs: bool = False
     no_heartbeats: bool = False
     freeze_data: bool = False

@@ -22,6 +22,7 @@ import msgspec
 __all__ = ["OAuth", "OAuthError", "OAuthRules"]
 
 _CODES_MAX = 256
+_SPENT_MAX = 4_096
 _SIGNATURE_BYTES = 12
 
 
@@ -45,6 +46,8 @@ class OAuthRules:
     access_life_s: int = 1_800
     refresh_life_s: int = 7 * 86_400
     rotate_refresh: bool = False
+    refresh_once: bool = False
+    login_ends_older: bool = False
     revoke_on_authorize: bool = True
 
 
@@ -64,6 +67,8 @@ class OAuth:
         self._codes: OrderedDict[str, tuple[int, str]] = OrderedDict()
         self._serial = 0
         self._revoked_before_ms = 0
+        self._logins_ended_before_ms = 0
+        self._spent: OrderedDict[int, None] = OrderedDict()  # serials of refresh tokens used once
 
     def authorize(
         self, client_id: str, redirect_uri: str, response_type: str, wall_ms: int, token_ms: int
@@ -94,17 +99,21 @@ class OAuth:
         grant = form.get("grant_type", "")
         if grant == "authorization_code":
             self._redeem(form, wall_ms)
+            if self._rules.login_ends_older:
+                self._logins_ended_before_ms = token_ms
             return self._reply(token_ms, token_ms, speed, None)
         if grant == "refresh_token":
             text = form.get("refresh_token", "")
             claims = self._open(text, "refresh")
-            if claims is None or token_ms - claims.login_ms >= self._rules.refresh_life_s * 1000:
+            if claims is None or not self._refresh_valid(claims, token_ms):
                 raise OAuthError(
                     400,
                     "unsupported_token_type",
                     '400 Bad Request: "{"error_description":"Exception while authenticating '
                     'refresh token","error":"refresh_token_authentication_error"}"',
                 )
+            if self._rules.rotate_refresh and self._rules.refresh_once:
+                self._spend(claims.serial)
             kept = None if self._rules.rotate_refresh else text
             return self._reply(claims.login_ms, token_ms, speed, kept)
         raise OAuthError(400, "unsupported_grant_type", "grant_type is not supported")
@@ -115,6 +124,18 @@ class OAuth:
         if claims is None or claims.issued_ms < self._revoked_before_ms:
             return False
         return token_ms - claims.issued_ms < self._access_life_ms(speed)
+
+    def _refresh_valid(self, claims: _Claims, token_ms: int) -> bool:
+        return (
+            token_ms - claims.login_ms < self._rules.refresh_life_s * 1000
+            and claims.login_ms >= self._logins_ended_before_ms
+            and claims.serial not in self._spent
+        )
+
+    def _spend(self, serial: int) -> None:
+        self._spent[serial] = None
+        if len(self._spent) > _SPENT_MAX:
+            self._spent.popitem(last=False)
 
     def _access_life_ms(self, speed: float) -> float:
         """A second of wall time is the least that a client can count."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
-from libs.common import calendar
 from libs.common.calendar import NEW_YORK, Session
 from services.simulator.level_one import Snapshot, fields, statics
 from services.simulator.market import Market
@@ -114,8 +113,10 @@ def _extended(state: Snapshot) -> dict[str, Any]:
     }
 
 
-def market_hours(markets: list[str], day: dt.date, today: dt.date) -> dict[str, Any] | str:
-    """Return the hours of a day, or the broker's reason why it does not say."""
+def market_hours(
+    markets: list[str], day: dt.date, today: dt.date, session: Session | None
+) -> dict[str, Any] | str:
+    """Return the hours of a day with that session, or the broker's reason why it does not say."""
     if (today - day).days > _DATE_PAST_DAYS:
         return "Date cannot be more than 7 days in the past."
     if (day - today).days > _DATE_AHEAD_DAYS:
@@ -123,7 +124,6 @@ def market_hours(markets: list[str], day: dt.date, today: dt.date) -> dict[str, 
     unknown = [name for name in markets if name not in _PRODUCTS]
     if unknown or not markets:
         return f"Unknown market: {', '.join(unknown) or 'none given'}"
-    session = calendar.session(day)
     return {name: _hours(name, day, session) for name in markets}
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from libs.common import calendar
 from libs.common.errors import CalendarError
-from services.simulator import history, quotes
+from services.simulator import history, hours, quotes
 from services.simulator.oauth import OAuthError
 from services.simulator.simulation import Simulation
 
@@ -48,13 +48,15 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     simulation = request.app[SIMULATION]
     if not request.path.startswith(("/trader/", "/marketdata/")):
         return await handler(request)
+    if simulation.faults.current.rest_delay_s:
+        await asyncio.sleep(simulation.faults.current.rest_delay_s)
     if simulation.faults.current.rest_status:
         return _out_of_order(simulation.faults.current.rest_status)
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not simulation.token_valid(token):
         return _error(request, 401, "Unauthorized", "Client not authorized")
     if not simulation.request_allowed():
-        return _error(request, 429, "Too Many Requests", "Rate limit exceeded")
+        return _too_many(request)
     try:
         response = await handler(request)
     except history.BadRequest as error:
@@ -96,6 +98,19 @@ def _error(
     if trader and status != 401:
         body["message"] = detail
     return _json(body, status)
+
+
+def _too_many(request: web.Request) -> web.Response:
+    """Refuse a request beyond the limit; nobody knows for sure what that looks like."""
+    settings = request.app[SIMULATION].settings
+    if settings.sim_too_many_body == "json":
+        answer = _error(request, 429, "Too Many Requests", "Rate limit exceeded")
+    else:
+        text = "Too Many Requests" if settings.sim_too_many_body == "text" else ""
+        answer = web.Response(status=429, text=text)
+    if settings.sim_retry_after_s:
+        answer.headers["Retry-After"] = str(settings.sim_retry_after_s)
+    return answer
 
 
 def _out_of_order(status: int) -> web.Response:
@@ -145,6 +160,8 @@ def _with_query(callback: str, query: str) -> str:
 
 async def _token(request: web.Request) -> web.Response:
     simulation = request.app[SIMULATION]
+    if simulation.faults.current.token_delay_s:
+        await asyncio.sleep(simulation.faults.current.token_delay_s)
     if simulation.faults.current.token_status:
         return _out_of_order(simulation.faults.current.token_status)
     form = {name: value for name, value in (await request.post()).items() if type(value) is str}
@@ -213,7 +230,11 @@ async def _price_history(request: web.Request) -> web.Response:
         return _json(history.envelope(query.symbol, []))
     candles: list[dict[str, float | int]] = []
     for number, day in enumerate(history.days_of(query)):
-        candles.extend(history.candles_of(market, query, day, now_ms))
+        session = hours.session_on(day, simulation.faults.current)
+        if session is not None:
+            end_ms = session.post_close_ms
+            made = history.candles_of(market, query, day, now_ms)
+            candles.extend(candle for candle in made if candle["datetime"] < end_ms)
         if number % _DAYS_PER_STEP == 0:
             await asyncio.sleep(0)
     previous = history.previous_close(market, query) if query.previous_close else None
@@ -258,7 +279,8 @@ async def _markets(request: web.Request) -> web.Response:
         day = dt.date.fromisoformat(text) if text else today
     except ValueError:
         raise history.BadRequest("date must be yyyy-MM-dd", "date") from None
-    body = quotes.market_hours(names.lower().split(","), day, today)
+    session = hours.session_on(day, request.app[SIMULATION].faults.current)
+    body = quotes.market_hours(names.lower().split(","), day, today, session)
     if isinstance(body, str):
         raise history.BadRequest(body, "date" if body.startswith("Date") else "markets")
     return _json(body)

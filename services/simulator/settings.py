@@ -39,15 +39,19 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
       a stop or a long absence a recording, or a market faster than ours, goes on from where it was.
     - OAuth. `sim_app_key`, `sim_app_secret`, `sim_callbacks`: the registered application.
       `sim_code_s` (wall), `sim_access_token_s`, `sim_refresh_token_s`: how long they live.
-      `sim_rotate_refresh_token`: a refresh brings a new refresh token.
-      `sim_revoke_on_authorize`: beginning a login ends the access tokens there are.
-    - REST. `sim_requests_per_minute`: more get 429 (0: no limit), counted on `sim_rate_clock`.
+      `sim_rotate_refresh_token`: a refresh brings a new refresh token; `sim_refresh_token_once`:
+      and ends the one before. `sim_login_ends_older`: a login ends the refresh tokens of earlier
+      ones. `sim_revoke_on_authorize`: beginning a login ends the access tokens there are.
+    - REST. `sim_requests_per_minute`: more get 429 (0: no limit), counted on `sim_rate_clock`, with
+      a body that is `sim_too_many_body` and, above 0, `Retry-After: sim_retry_after_s`.
       `sim_minute_depth_days`: how far back minutes go. `sim_history_whole_days`: a part of a day is
       answered with all of it. `sim_unknown_symbol`: how history answers for those.
     - Streamer. `sim_equities_max`, `sim_charts_max`: symbols a service takes.
       `sim_connections_max`: of one user. `sim_empty_stop_s` (wall): without symbols it hangs up.
       `sim_success_codes`: 26 to 29 instead of 0. `sim_limit_in_one_frame`: code 19 and the failure
-      after it come together. `sim_chart_image`: a chart subscription brings the last bar.
+      after it come together; `sim_limit_named`: its text names the limit. `sim_close_code`: how a
+      socket ends after the codes 12 and 30; 1006: without a close frame. `sim_chart_image`: a chart
+      subscription brings the last bar.
     - Load. `sim_load_frames_per_s` above 0: level one is that many frames a wall second with
       `sim_load_items` trades each.
     - Tests. `sim_faults`: what goes wrong, as JSON (see `Faults`). `sim_control_token`: opens
@@ -75,10 +79,14 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     sim_access_token_s: Positive = 1_800
     sim_refresh_token_s: Positive = 7 * 86_400
     sim_rotate_refresh_token: bool = False
+    sim_refresh_token_once: bool = False
+    sim_login_ends_older: bool = False
     sim_revoke_on_authorize: bool = True
 
     sim_requests_per_minute: Count = 120
     sim_rate_clock: Literal["wall", "virtual"] = "wall"
+    sim_too_many_body: Literal["json", "text", "none"] = "json"
+    sim_retry_after_s: Count = 0
     sim_minute_depth_days: Positive = 48
     sim_history_whole_days: bool = True
     sim_unknown_symbol: Literal["empty", "404"] = "empty"
@@ -89,6 +97,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     sim_empty_stop_s: Positive = 30
     sim_success_codes: bool = False
     sim_limit_in_one_frame: bool = False
+    sim_limit_named: bool = True
+    sim_close_code: Literal[1000, 1001, 1006, 1008, 1011] = 1000
     sim_chart_image: bool = False
 
     sim_load_frames_per_s: Annotated[float, Meta(ge=0, le=1_000)] = 0.0

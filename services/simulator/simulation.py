@@ -102,7 +102,9 @@ def build(settings: Settings, wall: Clock, log: Any) -> Simulation:
         rules=Rules(
             success_codes=settings.sim_success_codes,
             limit_in_one_frame=settings.sim_limit_in_one_frame,
+            limit_named=settings.sim_limit_named,
             empty_stop_wall_ms=settings.sim_empty_stop_s * 1000,
+            close_code=settings.sim_close_code,
         ),
         faults=FaultPlan(settings.faults(), settings.sim_seed),
     )
@@ -185,6 +187,8 @@ def _oauth_rules(settings: Settings) -> OAuthRules:
         access_life_s=settings.sim_access_token_s,
         refresh_life_s=settings.sim_refresh_token_s,
         rotate_refresh=settings.sim_rotate_refresh_token,
+        refresh_once=settings.sim_refresh_token_once,
+        login_ends_older=settings.sim_login_ends_older,
         revoke_on_authorize=settings.sim_revoke_on_authorize,
     )
 

@@ -34,6 +34,7 @@ __all__ = [
     "Service",
     "StreamSession",
     "data_frame",
+    "stop_notice",
 ]
 
 REQUEST_BYTES_MAX = 65_535
@@ -90,6 +91,12 @@ def data_frame(service: str, items: list[Item], at_ms: int, *, image: bool = Fal
     return Send(msgspec.json.encode({"data": [data]}), "data", service, tuple(items), image)
 
 
+def stop_notice(code: int, msg: str, at_ms: int) -> Send:
+    """Return the notice with which the broker ends a connection."""
+    notice = {"service": "ADMIN", "timestamp": at_ms, "content": {"code": code, "msg": msg}}
+    return _send({"notify": [notice]}, "notify")
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The streamer's identity of the user, as userPreference states it."""
@@ -112,7 +119,9 @@ class Rules:
 
     success_codes: bool = False
     limit_in_one_frame: bool = False
+    limit_named: bool = True
     empty_stop_wall_ms: int = 30_000
+    close_code: int = 1000
 
 
 class StreamSession:
@@ -207,10 +216,8 @@ class StreamSession:
 
     def _stop(self, code: int, msg: str) -> Iterator[Output]:
         self.closed = True
-        content = {"code": code, "msg": msg}
-        notice = {"service": "ADMIN", "timestamp": self.position_ms, "content": content}
-        yield _send({"notify": [notice]}, "notify")
-        yield Close(1000)
+        yield stop_notice(code, msg, self.position_ms)
+        yield Close(self._rules.close_code)
 
     # -- commands ---------------------------------------------------------------------------------
 
@@ -294,10 +301,9 @@ class StreamSession:
 
     def _over_limit(self, request: Request, discarded: int) -> Iterator[Output]:
         limit = self._symbols_max[request.service]
-        text = (
-            "You've reached the maximum number of symbols allowed.  "
-            f"({request.service}={limit}, DISCARDED={discarded})"
-        )
+        text = "You've reached the maximum number of symbols allowed."
+        if self._rules.limit_named:
+            text += f"  ({request.service}={limit}, DISCARDED={discarded})"
         failed = f"{request.command} command failed"
         first = self._response(request, Code.REACHED_SYMBOL_LIMIT, text)
         second = self._response(request, _FAILED[request.command], failed)

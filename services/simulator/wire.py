@@ -42,6 +42,8 @@ class Hub:
         self.items = metrics.counter(
             "sim_items_sent", "Data items written to streamer sockets.", ["service"]
         )
+        self.login_count = 0
+        self._logins = metrics.counter("sim_logins", "Streamer logins that were accepted.")
         self._connected = metrics.gauge("sim_connections", "Open streamer connections.")
         self._lag = metrics.gauge("sim_lag_seconds", "Virtual time the slowest reader is behind.")
         self._time = metrics.gauge("sim_virtual_time_seconds", "Virtual time since the epoch.")
@@ -56,6 +58,11 @@ class Hub:
         for connection in others[: max(0, len(others) - room)]:
             self.log.info("streamer.evicted")
             connection.evict()
+
+    def note_login(self) -> None:
+        """Count a login."""
+        self.login_count += 1
+        self._logins.inc()
 
     def observe(self) -> None:
         """Set the gauges."""
@@ -119,7 +126,7 @@ class Connection:
         self._simulation = simulation
         self._inbox: asyncio.Queue[str | bytes] = asyncio.Queue(_INBOX_FRAMES_MAX)
         self._transport = transport
-        self._filter = FaultFilter(simulation.faults)
+        self._filter = FaultFilter(simulation.faults, simulation.rules.close_code)
         self._later: list[tuple[int, Send]] = []
         self._evicted = False
         self._dropped = False
@@ -181,6 +188,7 @@ class Connection:
             for output in outputs:
                 if self.session.logged_in and not was_logged_in:
                     was_logged_in = True
+                    self._hub.note_login()
                     self._hub.evict_older(self)
                 await self._send(output)
             if self.session.subscribed:

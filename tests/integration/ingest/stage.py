@@ -34,6 +34,7 @@ from services.simulator import simulation
 from services.simulator.ledger import Ledger
 from services.simulator.service import make_app, serving
 from services.simulator.settings import Settings as SimulatorSettings
+from services.simulator.wire import HUB, Hub
 from tests.schwab_client import CONTROL, KEY, SECRET, Broker, broker_at
 from tests.waiting import eventually_async
 
@@ -47,12 +48,19 @@ ROOT = Path(__file__).parents[3]
 E = TypeVar("E", Tick, Bar, Gap, Clock, History)
 
 
+def say(ended: asyncio.Task[None]) -> None:
+    """Write down what ended an ingest; pytest shows it with the test that failed of it."""
+    if not ended.cancelled() and ended.exception() is not None:
+        get_logger().error("ingest.ended", exc_info=ended.exception())
+
+
 class Running:
     """An ingest in this process."""
 
     def __init__(self, runtime: Runtime[Settings], task: asyncio.Task[None]) -> None:
         self.runtime = runtime
         self.task = task
+        task.add_done_callback(say)
 
     def metric(self, name: str, **labels: str) -> float:
         """The value of one of its metrics; 0 when it was never touched."""
@@ -95,11 +103,9 @@ class Process:
 class Stage:
     """Everything around ingest."""
 
-    def __init__(
-        self, simulated: simulation.Simulation, broker: Broker, server: NatsServer, bus: Bus,
-        home: Path,
-    ) -> None:  # fmt: skip
-        self.simulation = simulated
+    def __init__(self, hub: Hub, broker: Broker, server: NatsServer, bus: Bus, home: Path) -> None:
+        self._hub = hub
+        self.simulation = hub.simulation
         self.broker = broker
         self.server = server
         self.bus = bus
@@ -166,6 +172,10 @@ class Stage:
             lambda: self.simulation.now_ms() >= at_ms, DEADLINE_S, "the simulator's time"
         )
 
+    def logins(self) -> int:
+        """How often the streamer was logged in to."""
+        return self._hub.login_count
+
     # -- what came out --
 
     async def frames(self) -> list[tuple[int, Frame]]:
@@ -212,11 +222,11 @@ class Stage:
 
     # -- what should have come out --
 
-    async def check_bars(self) -> None:
+    async def check_bars(self, tickers: Iterable[str] = TICKERS) -> None:
         """Bars and histories together are the day that price history tells, up to the last one."""
         days = _days(event for _, frame in await self.frames() for event in frame.events)
         client = await self.broker.client()
-        assert {ticker for ticker, _ in days} == set(TICKERS)
+        assert {ticker for ticker, _ in days} == set(tickers)
         for (ticker, day_ms), bars in days.items():
             start = _datetime(day_ms)
             end = _datetime(calendar.day_bounds_ms(calendar.day_of(day_ms))[1])
@@ -244,13 +254,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(server: NatsServer, home: Path, **settings: Any) -> AsyncIterator[Stage]:
+async def stage(
+    server: NatsServer, home: Path, *, source: str = "demo", **settings: Any
+) -> AsyncIterator[Stage]:
     """Set everything up around ingest: streams, simulator, token; settings are the simulator's."""
     bus = await nats.connect(server.url("admin"), name="stage")
     try:
-        await topology.apply(bus, topology.plan(PARTITIONS, "demo"))
-        async with _simulator(home / "ledger", settings) as (simulated, broker):
-            found = Stage(simulated, broker, server, bus, home)
+        await topology.apply(bus, topology.plan(PARTITIONS, source))
+        async with _simulator(home / "ledger", settings) as (hub, broker):
+            found = Stage(hub, broker, server, bus, home)
             await found.log_in()
             yield found
     finally:
@@ -258,9 +270,7 @@ async def stage(server: NatsServer, home: Path, **settings: Any) -> AsyncIterato
 
 
 @asynccontextmanager
-async def _simulator(
-    ledger: Path, settings: dict[str, Any]
-) -> AsyncIterator[tuple[simulation.Simulation, Broker]]:
+async def _simulator(ledger: Path, settings: dict[str, Any]) -> AsyncIterator[tuple[Hub, Broker]]:
     named: dict[str, Any] = {
         "control_token": CONTROL,
         "start": "2026-11-20T10:30",
@@ -273,7 +283,7 @@ async def _simulator(
     built = simulation.build(made, SystemClock(), log)
     app = make_app(built, Metrics(), log, Ledger(ledger))
     async with serving(app, 0) as url, broker_at(url) as broker:
-        yield built, broker
+        yield app[HUB], broker
 
 
 def keys(events: Iterable[Tick | Bar]) -> list[tuple[str, str, int]]:

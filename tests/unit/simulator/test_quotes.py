@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from libs.common import calendar
 from services.simulator.market import session_of
 from services.simulator.quotes import market_hours, quote
 from services.simulator.synthetic import SyntheticMarket
@@ -19,7 +20,7 @@ AT_MS = session_of(FRIDAY).open_ms + 3_600_000
 
 def hours(day: dt.date, *markets: str) -> Any:
     """The hours as of Friday."""
-    return market_hours(list(markets), day, FRIDAY)
+    return market_hours(list(markets), day, FRIDAY, calendar.session(day))
 
 
 def test_a_quote_says_what_the_stream_says() -> None:
