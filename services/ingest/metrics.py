@@ -8,6 +8,7 @@ from typing import get_args
 
 from libs.common.events import Bar, Clock, Event, Gap, History, Tick
 from libs.common.telemetry import Metrics
+from services.ingest.budget import KINDS, REFUSALS
 from services.ingest.core import Step
 from services.ingest.schwab import RefreshOutcome
 
@@ -65,12 +66,31 @@ class IngestMetrics:
         self.spool_bytes_max = metrics.gauge("ingest_spool_bytes_max", "Bytes the spool can hold")
         self.gaps_open = metrics.gauge("ingest_gaps_open", "Gaps that wait for price history")
         self.gaps = metrics.counter("ingest_gaps", "Gaps reported", ["series", "state"])
+        self.requests = metrics.counter(
+            "ingest_requests", "Requests to the broker over HTTP", ["kind"]
+        )
+        self.request_refusals = metrics.counter(
+            "ingest_request_refusals", "Answers that ask to be left alone", ["status"]
+        )
+        self.requests_used = metrics.gauge(
+            "ingest_requests_last_minute", "Requests made in the last sixty seconds"
+        )
+        self.requests_max = metrics.gauge(
+            "ingest_requests_per_minute_max", "Requests that the budget allows in any minute"
+        )
+        self.request_pause_s = metrics.gauge(
+            "ingest_request_pause_seconds", "For how long no request is made"
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
         """Show each label from the start, or its first count would be no growth to an alarm."""
         for cause in RECONNECT_CAUSES:
             self.reconnects.labels(cause)
+        for kind in KINDS:
+            self.requests.labels(kind)
+        for status in REFUSALS:
+            self.request_refusals.labels(str(status))
         for outcome in get_args(RefreshOutcome):
             self.token_refreshes.labels(outcome)
         for series, state in product(("bars", "ticks"), ("open", "filled", "unfillable")):

@@ -44,6 +44,7 @@ from libs.common.events import HistoryBar
 from libs.common.telemetry import get_logger
 from services.ingest import wire
 from services.ingest.answers import admin_code, awaited_answer
+from services.ingest.budget import BudgetPaused, RequestBudget
 from services.ingest.candles import minutes_of
 from services.ingest.origin import RewriteTransport
 from services.ingest.token_file import TokenFile, TokenInvalid
@@ -61,8 +62,6 @@ __all__ = [
 API_ORIGIN = "https://api.schwabapi.com"
 SOCKET_BYTES_MAX = 32 << 20
 LOGIN_DENIED, EVICTED, SYMBOL_LIMIT = 3, 12, 19
-_TOO_MANY_PAUSE_S = 10.0
-_BLOCKED_PAUSE_S = 5.0
 _CLOSE_S_MAX = 2
 
 _LEVEL_ONE_FIELDS = (
@@ -86,11 +85,7 @@ class Denied(Exception):
 
 
 class RequestFailed(Exception):
-    """A REST request failed for now; `pause_s` is how long to leave the broker alone at least."""
-
-    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
-        self.pause_s = pause_s
-        super().__init__(reason)
+    """A REST request failed for now; the budget sees to it that the broker is left alone."""
 
 
 class SubscriptionCut(Exception):
@@ -98,7 +93,10 @@ class SubscriptionCut(Exception):
 
 
 class Account:
-    """The REST side of one account; builds its client anew from the token file when in doubt."""
+    """The REST side of one account; builds its client anew from the token file when in doubt.
+
+    Every request takes its pass from `budget`, those of the library for a token too.
+    """
 
     def __init__(
         self,
@@ -107,8 +105,11 @@ class Account:
         token_path: Path,
         base_url: str | None,
         on_refresh: Callable[[RefreshOutcome], None] = lambda outcome: None,
+        *,
+        budget: RequestBudget,
     ) -> None:
         self._on_refresh = on_refresh
+        self._budget = budget
         self._token_created_s: float | None = None
         self._key = key
         self._secret = secret
@@ -189,6 +190,8 @@ class Account:
             raise
         except AuthlibBaseError as error:
             raise await self.refused(error) from None
+        except BudgetPaused as error:
+            raise RequestFailed(str(error)) from None
         except httpx.HTTPStatusError as error:
             # Requests themselves raise no such thing; only the library's refresh does.
             self._on_refresh("failed")
@@ -246,6 +249,7 @@ class Account:
             update_token=update,
             leeway=300,
             mounts=mounts,
+            event_hooks=self._budget.hooks,
         )
         return AsyncClient(self._key, session, token_metadata=metadata)
 
@@ -390,15 +394,8 @@ class _Tap(StreamJsonDecoder):  # type: ignore[misc]  # the library has no types
 
 
 def _require_ok(response: httpx.Response) -> None:
-    status = response.status_code
-    if status == httpx.codes.OK:
-        return
-    pause_s = 0.0
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        pause_s = _TOO_MANY_PAUSE_S
-    elif status == httpx.codes.FORBIDDEN:
-        pause_s = _BLOCKED_PAUSE_S
-    raise RequestFailed(f"price history: HTTP {status}", pause_s)
+    if response.status_code != httpx.codes.OK:
+        raise RequestFailed(f"price history: HTTP {response.status_code}")
 
 
 def _answer_code(error: UnexpectedResponseCode) -> int:
