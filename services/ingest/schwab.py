@@ -70,6 +70,7 @@ _LEVEL_ONE_FIELDS = (
     StreamClient.LevelOneEquityFields.ASK_PRICE,
     StreamClient.LevelOneEquityFields.LAST_PRICE,
     StreamClient.LevelOneEquityFields.TOTAL_VOLUME,
+    StreamClient.LevelOneEquityFields.SECURITY_STATUS,
     StreamClient.LevelOneEquityFields.QUOTE_TIME_MILLIS,
     StreamClient.LevelOneEquityFields.TRADE_TIME_MILLIS,
 )

@@ -122,6 +122,7 @@ class Ingest:
         settings, metrics, wall = self._runtime.settings, self._metrics, self._runtime.clock
         metrics.token_age_s.set_function(lambda: self._account.token_age_s(wall.now_ms()))
         metrics.gaps_open.set_function(lambda: self._core.gaps_open)
+        metrics.sessions_unchecked.set_function(lambda: self._core.sessions_unchecked)
         metrics.spool_bytes_max.set(settings.ingest_spool_bytes_max)
         now_s, budget = asyncio.get_running_loop().time, self._budget
         metrics.requests_max.set(settings.ingest_requests_per_minute_max)
