@@ -194,7 +194,9 @@ class Core:
         if again_ms:
             step.wanted.append(DayWanted(answer.ticker, day_ms, again_ms))
         differs = minutes.differs(day_ms, bars)
-        if bars and (differs or over is None or day_ms in minutes.gaps):
+        if over is not None:
+            step.events += minutes.unnoticed(day_ms, bars)
+        if bars and differs:  # else it would correct nothing
             step.events.append(History(answer.ticker, day_ms, bars))
             minutes.published(day_ms, bars)
         step.events += minutes.covered(

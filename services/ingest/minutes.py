@@ -40,6 +40,7 @@ class Minutes:
     __slots__ = (
         "_asked_ms",
         "_empty",
+        "_first",
         "_recent",
         "_seq",
         "_until_ms",
@@ -69,6 +70,7 @@ class Minutes:
         self._asked_ms = 0
         self._seq: int | None = None
         self._until_ms = 0  # end of what the last interruption covers
+        self._first = False  # whether no bar has come since then
 
     @property
     def recent(self) -> tuple[HistoryBar, ...]:
@@ -87,7 +89,7 @@ class Minutes:
         if end_ms > sent_ms + FUTURE_MS_MAX:
             raise BadItem("future_time")
         bar = HistoryBar(item.ts_ms, item.open, item.high, item.low, item.close, item.volume)
-        lost = self._count(item.seq)
+        lost = self._count(item.seq) or self._is_late_first(item)
         if item.ts_ms <= self.last_ms:
             if bar in self._recent:
                 return [], "duplicate_bar"
@@ -95,7 +97,11 @@ class Minutes:
             return [], "different_bar" if known else "older_bar"
         events: list[Bar | Gap] = []
         if lost and self.last_ms:
-            events += self._missing(self.last_ms + MINUTE_MS, item.ts_ms, "missing_bar")
+            from_ms = self.last_ms + MINUTE_MS
+            if self._first:
+                from_ms = max(from_ms, self._until_ms)
+            events += self._missing(from_ms, item.ts_ms, "missing_bar")
+        self._first = False
         self._publish(bar)
         events.append(
             Bar(self.ticker, "1m", bar.ts_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)
@@ -135,7 +141,8 @@ class Minutes:
         before the broker said so, nobody knows which.
         """
         self.flowing = True
-        return self._missing(self._until_ms, broker_ms - broker_ms % MINUTE_MS, cause)
+        from_ms, self._until_ms = self._until_ms, broker_ms - broker_ms % MINUTE_MS
+        return self._missing(from_ms, self._until_ms, cause)
 
     def interrupted(self, broker_ms: int, cause: str) -> list[Gap]:
         """Open a gap for every trading day from the last published minute up to now.
@@ -145,6 +152,7 @@ class Minutes:
         those of earlier interruptions, plus what lies too far back ever to be filled.
         """
         self._seq = None
+        self._first = True
         now_ms = self._until_ms = broker_ms - broker_ms % MINUTE_MS
         start_ms = self.last_ms + MINUTE_MS if self.last_ms else _session_before_ms(now_ms)
         horizon_ms = now_ms - HISTORY_DAYS_MAX * 86_400_000
@@ -199,6 +207,8 @@ class Minutes:
     def withdraw_history(self, history: History, cause: str) -> None:
         """Open a gap for a history that could not be published."""
         first_ms, end_ms = history.bars[0].ts_ms, history.bars[-1].ts_ms + MINUTE_MS
+        if history.day_ms == self.day_ms:
+            self.day_sum = -1  # what was published is not what it says
         if history.day_ms not in self.gaps:
             gap_id = f"{self.ticker}:bars:{first_ms}"
             self.reopen(Gap(gap_id, self.ticker, "bars", first_ms, end_ms, cause, "open"))
@@ -277,6 +287,24 @@ class Minutes:
             return bool(bars)
         return (len(bars), fingerprint(bars)) != (self.day_count, self.day_sum)
 
+    def unnoticed(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> list[Gap]:
+        """Name minutes that history has, that never came, and that nobody had missed until now.
+
+        Behind the last published one they are known. Before it only their number is, so that the
+        whole stretch is named.
+        """
+        if day_ms != self.day_ms or day_ms in self.gaps or not bars:
+            return []
+        known = [bar.ts_ms for bar in bars if bar.ts_ms <= self.last_ms]
+        behind = [bar.ts_ms for bar in bars if bar.ts_ms > self.last_ms]
+        stretches = [known] if len(known) > self.day_count else []
+        stretches += [behind] if behind else []
+        return [
+            Gap(f"{self.ticker}:unnoticed:{times[0]}", self.ticker, "bars", times[0],
+                times[-1] + MINUTE_MS, "unnoticed", "filled")
+            for times in stretches
+        ]  # fmt: skip
+
     def check(self, session: calendar.Session, bars: tuple[HistoryBar, ...] | None) -> Gap:
         """Note that a session was held against these bars; returns what to publish.
 
@@ -311,6 +339,13 @@ class Minutes:
             gap.to_ms if gap is not None else 0,
         ]
         return min(max(ends), next_day_ms)
+
+    def _is_late_first(self, item: ChartItem) -> bool:
+        """Whether the first bar after an interruption leaves minutes out.
+
+        The broker's count has no beginning then, so it cannot say whether one was lost.
+        """
+        return self._first and item.ts_ms > max(self._until_ms, self.last_ms + MINUTE_MS)
 
     def _count(self, seq: int | None) -> bool:
         """Follow the broker's count of bars; True when it skipped one."""

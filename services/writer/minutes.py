@@ -133,6 +133,7 @@ class UnexplainedMinutes:
         self._sessions: dict[dt.date, Counter[str]] = {}
         self._open: set[Minute] = set()
         self._seen_ms = 0
+        self._round_ms: int | None = None
         self._told: Counter[str] = Counter()
         self._gauge.set(0)
         self._looked_at.set(0)
@@ -179,7 +180,11 @@ class UnexplainedMinutes:
         return newest
 
     async def _look_at_trades(self, stored: StoredRows, broker_ms: int) -> None:
-        until_ms = (broker_ms - LIVE_GRACE_MS) // _MINUTE_MS * _MINUTE_MS
+        """What is judged was old enough in the round before, however fast the market's time is."""
+        before_ms, self._round_ms = self._round_ms, broker_ms
+        if before_ms is None:
+            return
+        until_ms = (before_ms - LIVE_GRACE_MS) // _MINUTE_MS * _MINUTE_MS
         if self._open:
             self._open = await _minutes(stored, _STILL, *_around(self._open))
         since_ms = max(self._seen_ms, until_ms - _LIVE_REACH_MS)

@@ -55,7 +55,7 @@ class Books:
         sql = f"DELETE FROM candles WHERE timestamp {how} to_timestamp($1 / 1000.0)"  # noqa: S608  # an operator
         await self._connection.execute(sql, at_ms)
 
-    async def count(self, rounds: int = 1) -> float:
+    async def count(self, rounds: int = 2) -> float:
         """Look, and return the metric."""
         for _ in range(rounds):
             await self.counter.round(self._stored)

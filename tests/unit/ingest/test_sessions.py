@@ -41,9 +41,14 @@ def lived_through(*minutes: int, seq: bool = False) -> Core:
     step = core.history(DayAnswer("QQQ", BEFORE_DAY_MS, core.broker_ms, before), last_try=False)
     assert step is not None
     assert step.checked == ["corrected"]
-    for minute in minutes:
+    pass_time(core, OPEN_MS)
+    for index, minute in enumerate(minutes):
         item = bar("QQQ", OPEN_MS + minute * MINUTE_MS, seq=minute if seq else None)
         core.step(chart(OPEN_MS + (minute + 1) * MINUTE_MS + 2_500, item))
+        if not index:  # it came hours after the connection; history says that nothing was before
+            quiet = DayAnswer("QQQ", DAY_MS, core.broker_ms, candles(minute))
+            assert core.history(quiet, last_try=False) is not None
+            assert core.gaps_open == 0
     return core
 
 
@@ -153,6 +158,32 @@ class TestWhat:
         assert (step.events, step.checked) == ([self.checked(step)], ["equal"])
         assert (self.checked(step).bars, self.checked(step).state) == (4, "filled")
 
+    def test_minutes_that_nobody_had_missed_are_named(self) -> None:
+        """The last bars of the day were lost: no later one told, and nothing was traded meanwhile.
+
+        Of those before the last one that came only the number is known.
+        """
+        core = lived_through(*MINUTES)
+        pass_time(core, DUE_MS)
+        step = answer(core, candles(0, 1, 2, 4, 7, 8, 9))
+        assert step is not None
+        gaps = [event for event in step.events if isinstance(event, Gap)][:-1]
+        assert [(gap.cause, gap.state) for gap in gaps] == [("unnoticed", "filled")] * 2
+        assert [
+            ((g.from_ms - OPEN_MS) // MINUTE_MS, (g.to_ms - OPEN_MS) // MINUTE_MS) for g in gaps
+        ] == [
+            (0, 8),
+            (8, 10),
+        ]
+
+    def test_a_price_that_was_another_is_no_missing_minute(self) -> None:
+        """It is corrected, and nothing was missing."""
+        core = lived_through(*MINUTES)
+        pass_time(core, DUE_MS)
+        step = answer(core, candles(0, 1, 2) + candles(7, close=10.5))
+        assert step is not None
+        assert [type(event) for event in step.events] == [History, Gap]
+
     @pytest.mark.parametrize(
         "found",
         [
@@ -168,8 +199,7 @@ class TestWhat:
         step = answer(core, found)
         assert step is not None
         assert step.checked == ["corrected"]
-        history = step.events[0]
-        assert isinstance(history, History)
+        (history,) = [event for event in step.events if isinstance(event, History)]
         assert history.bars == tuple(found)
         assert self.checked(step).bars == len(found)
         pass_time(core, DUE_MS + 30_000)
@@ -275,6 +305,26 @@ class TestWhyMinutesAreMissing:
             if isinstance(event, Gap) and event.state == "unfillable"
         ]
         assert [gap.reason for gap in lost] == ["beyond_history"]
+
+    def test_the_first_bar_after_a_break_may_have_lost_ones_before_it(self) -> None:
+        """The broker's count begins with it, so only history knows; the gap is closed at once."""
+        core = self.after_a_break()
+        self.closing(core, 0, 1, 2, 5)
+        now = OPEN_MS + 10 * MINUTE_MS + 2_500
+        step = core.step(chart(now, bar("QQQ", OPEN_MS + 9 * MINUTE_MS, seq=70)))
+        gap = step.events[0]
+        assert isinstance(gap, Gap)
+        assert (gap.cause, gap.state) == ("missing_bar", "open")
+        assert (gap.from_ms, gap.to_ms) == (OPEN_MS + 7 * MINUTE_MS, OPEN_MS + 9 * MINUTE_MS)
+        assert step.wanted == [DayWanted("QQQ", DAY_MS)]
+        said = core.history(
+            DayAnswer("QQQ", DAY_MS, now + 600_000, candles(0, 1, 2, 5) + candles(9)),
+            last_try=False,
+        )
+        assert said is not None
+        assert [type(event) for event in said.events] == [Gap], "what is equal is not said again"
+        quiet = core.step(chart(now + 3 * MINUTE_MS, bar("QQQ", OPEN_MS + 12 * MINUTE_MS, seq=71)))
+        assert [type(event) for event in quiet.events] == [Bar]
 
     def test_a_minute_with_trades_whose_bar_stays_away_is_listed(self) -> None:
         """Not only asked for: it stands in the ledger until history has answered."""
