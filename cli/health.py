@@ -1,8 +1,8 @@
 """`./kite health`: is the stack doing its work? Exit code 0 if so, else 1: for scripts, monitors.
 
 The database is reachable; in market hours, by the broker's clock, the newest tick is under a minute
-old and rows arrived lately; few records failed; every process runs; streams and rows agree. A
-closed market is healthy.
+old and rows arrived lately; few records failed; every process runs; streams and rows agree; every
+minute that has no candle is explained. A closed market is healthy.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ _CONNECT_WAIT_S = 5.0
 _FIRST_REPORT_S = 45.0
 _REPORTED = "select count(*) from streaming_metrics where timestamp > now() - interval '2 minutes'"
 _MISMATCHES = "kite_writer_reconcile_mismatches"
+_UNEXPLAINED = "kite_writer_unexplained_minutes"
+_LOOKED_AT = "kite_writer_unexplained_sessions"
 _SWEPT = "kite_writer_reconcile_sweep_timestamp_seconds"
 _DIFFERS = {
     "rows": "rows differ from the frames",
@@ -83,7 +85,7 @@ def run(home: Home, *, as_json: bool) -> int:
     found, details = asyncio.run(_ask(dsn, tickers, young))
     checks += found
     if state is not None:
-        checks.append(asyncio.run(_reconciled(state)))
+        checks += asyncio.run(_compared(state))
     healthy = all(check.ok is not False for check in checks)
     if as_json:
         answer = {"healthy": healthy, "checks": checks, "tickers": details}
@@ -163,19 +165,39 @@ def check_database(answers: list[TickerHealth], *, reported: bool, young: bool) 
     ]
 
 
-async def _reconciled(state: StackState) -> Check:
-    """Ask the writer what its comparison of streams and rows has found."""
+async def _compared(state: StackState) -> list[Check]:
+    """Ask the writer what its comparisons have found: of streams and rows, and of minutes."""
     writer = state.services.get("writer")
     port = urlsplit(writer.metrics or "").port if writer is not None else None
     if port is None:
-        return Check("reconciled", None, "the writer is not running")
+        return [Check("reconciled", None, "the writer is not running")]
     try:
         status, body = await ask(port, "/metrics")
     except OSError as error:
-        return Check("reconciled", None, f"the writer does not answer: {error}")
+        return [Check("reconciled", None, f"the writer does not answer: {error}")]
     if status != HTTPStatus.OK:
-        return Check("reconciled", None, f"the writer answers {status}")
-    return check_reconciled(body.decode(), SystemClock().now_ms() / 1000)
+        return [Check("reconciled", None, f"the writer answers {status}")]
+    metrics = body.decode()
+    now_s = SystemClock().now_ms() / 1000
+    return [check_reconciled(metrics, now_s), check_minutes(metrics)]
+
+
+def check_minutes(metrics: str) -> Check:
+    """Judge the writer's count of minutes that have neither a candle nor a reason."""
+    counts = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(metrics)
+        for sample in family.samples
+        if sample.name in (_UNEXPLAINED, _LOOKED_AT)
+    }
+    sessions = counts.get(_LOOKED_AT, 0)
+    if not sessions:
+        return Check("minutes", None, "unexplained minutes: not counted yet")
+    minutes = counts.get(_UNEXPLAINED, 0)
+    text = f"unexplained minutes: {minutes:.0f}"
+    if minutes:
+        return Check("minutes", False, f"{text}; ./kite logs writer names the sessions")
+    return Check("minutes", True, f"{text} in {sessions:.0f} sessions")
 
 
 def check_reconciled(metrics: str, now_s: float) -> Check:

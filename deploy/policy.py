@@ -140,7 +140,13 @@ MARKET_DATA: Final = (
 )
 # The paper account: for nobody's eyes but the owner's.
 TRADING: Final = ("orders", "trades", "positions", "daily_pnl")
-OPERATIONS: Final = ("stream_positions", "streaming_metrics", "kite_meta", "kite_migrations")
+OPERATIONS: Final = (
+    "stream_positions",
+    "streaming_metrics",
+    "session_checks",
+    "kite_meta",
+    "kite_migrations",
+)
 TABLES: Final = MARKET_DATA + TRADING + OPERATIONS
 
 _HEALTH = "get_streaming_health(text)"

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 __all__ = [
     "SCHEMA_VERSION",
+    "SESSION_CHECK",
     "TIMEFRAME_MS",
     "Bar",
     "Candle",
@@ -27,6 +28,7 @@ __all__ = [
     "Event",
     "Frame",
     "Gap",
+    "GapReason",
     "GapSeries",
     "GapState",
     "History",
@@ -52,6 +54,11 @@ TIMEFRAME_MS: dict[Timeframe, int] = {
 Source = Literal["stream", "history"]
 GapSeries = Literal["bars", "ticks"]
 GapState = Literal["open", "filled", "unfillable"]
+GapReason = Literal[
+    "", "no_trade", "halted", "beyond_history", "no_history", "incomplete", "tick_series"
+]
+SESSION_CHECK = "session_check"
+"""The cause of a Gap that is none: a whole session that was held against price history."""
 Direction = Literal["up", "down"]
 SignalState = Literal["active", "superseded"]
 
@@ -95,7 +102,13 @@ class Bar(_Event, tag=2, frozen=True):
 class Gap(_Event, tag=3, frozen=True):
     """Minutes `[from_ms, to_ms)` of one series that are missing, and what became of them.
 
-    `id` is `TICKER:SERIES:FROM_MS`; a later Gap with the same id updates the earlier one.
+    `id` is `TICKER:SERIES:FROM_MS`; a later Gap with the same id updates the earlier one. `reason`
+    says why an unfillable one is: nothing was traded, or trading was halted; the broker keeps no
+    history that far back, has none of this ticker, or never completed it; ticks have no history.
+
+    With the cause `SESSION_CHECK` and the id `TICKER:session:FROM_MS` it says that a session, from
+    its pre-market to its end, was compared with price history and made equal to it, and that `bars`
+    of its minutes have a bar. In the others nothing was traded.
     """
 
     id: str
@@ -105,6 +118,8 @@ class Gap(_Event, tag=3, frozen=True):
     to_ms: int
     cause: str
     state: GapState
+    reason: str = ""
+    bars: int = 0
 
 
 class Clock(_Event, tag=4, frozen=True):

@@ -1,27 +1,22 @@
-"""Which days of price history to ask for next, and how often the broker may be asked at all.
+"""Which days of price history to ask for next.
 
 `Backfill` is a queue without duplicates: a ticker's day waits at most once, from when it is due.
-Failed requests come back with a growing pause; a pause that the broker demands holds for all.
-`RequestBudget` lets at most so many requests pass in any minute.
+Failed requests come back with a growing pause; a pause that holds for all is one of the caller's.
+How often the broker may be asked at all is said in `budget`.
 
 Time is the event loop's monotonic clock for pauses, broker time for when a day is due.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-
 from msgspec import Struct
 
 from services.ingest.core import DayWanted
 
-__all__ = ["TRIES_MAX", "Backfill", "Job", "RequestBudget"]
+__all__ = ["TRIES_MAX", "Backfill", "Job"]
 
 TRIES_MAX = 12  # answers that were not complete yet, before a day is given up
 PAUSE_S_MAX = 60.0
-_POLL_S = 0.1
-_MINUTE_S = 60.0
 
 
 class Job(Struct):
@@ -37,22 +32,6 @@ class Job(Struct):
     def last_try(self) -> bool:
         """Whether an answer that is still incomplete has to do."""
         return self.tries >= TRIES_MAX
-
-
-class RequestBudget:
-    """At most `per_minute_max` passes in any sixty seconds."""
-
-    def __init__(self, per_minute_max: int) -> None:
-        self._passes_s: deque[float] = deque(maxlen=per_minute_max)
-        self._turn = asyncio.Lock()
-
-    async def take(self) -> None:
-        """Wait for a pass."""
-        loop = asyncio.get_running_loop()
-        async with self._turn:
-            if len(self._passes_s) == self._passes_s.maxlen:
-                await asyncio.sleep(max(0.0, self._passes_s[0] + _MINUTE_S - loop.time()))
-            self._passes_s.append(loop.time())
 
 
 class Backfill:
@@ -98,7 +77,7 @@ class Backfill:
         self._later(job, now_s + self._pause_s(job.tries))
 
     def failed(self, job: Job, now_s: float, pause_s: float) -> None:
-        """A job's request failed; `pause_s` is what the broker wants from everybody."""
+        """A job's request failed; `pause_s` is for how long nobody shall ask."""
         job.failures += 1
         if pause_s:
             self._not_before_s = now_s + min(pause_s * 2 ** (job.failures - 1), PAUSE_S_MAX)

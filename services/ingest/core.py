@@ -14,13 +14,24 @@ gaps. `restore` plus `replay` of the frames published since give it back after a
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct, structs
 
 from libs.common import calendar
-from libs.common.events import Bar, Clock, Event, Gap, History, HistoryBar, Tick
+from libs.common.events import (
+    SESSION_CHECK,
+    Bar,
+    Clock,
+    Event,
+    Gap,
+    GapReason,
+    History,
+    HistoryBar,
+    Tick,
+)
 from libs.common.subjects import partition_of
 from services.ingest import wire
 from services.ingest.level_one import TICK_MOVED, TICK_OUT_OF_SESSION, TICK_RESET
@@ -29,6 +40,7 @@ from services.ingest.tickers import Ticker, pack_memory, unpack_memory
 from services.ingest.wire import BadItem, Reject
 
 __all__ = [
+    "SESSION_SETTLED_MS",
     "TICK_MOVED",
     "TICK_OUT_OF_SESSION",
     "TICK_RESET",
@@ -39,6 +51,7 @@ __all__ = [
 ]
 
 REJECTS_PER_FRAME_MAX = 100
+SESSION_SETTLED_MS = 600_000  # so long after its end a session's price history is final
 _LEAP_MS_MAX = 3_600_000
 _LEAPS_BELIEVED = 3
 _DAY_MS = 86_400_000
@@ -64,13 +77,18 @@ class DayAnswer(Struct, frozen=True):
 
 
 class Step(Struct):
-    """What one input led to; `sent_ms` is the broker time of its events."""
+    """What one input led to; `sent_ms` is the broker time of its events.
+
+    `checked` says of each session that was held against price history how that ended: equal,
+    corrected, short (history has less than came live) or unknown (it has nothing).
+    """
 
     sent_ms: int
     events: list[Event] = []
     rejects: list[Reject] = []
     wanted: list[DayWanted] = []
     notes: list[str] = []
+    checked: list[str] = []
     further_rejects: list[str] = []
     items: int = 0
 
@@ -94,6 +112,7 @@ class Core:
         self._tickers = {ticker: Ticker(ticker) for ticker in tickers}
         self._active = frozenset(self._tickers)  # the others only remember what was published
         self._unknown_seen: set[str] = set()
+        self._checks_wanted: dt.date | None = None  # the last session whose checks were asked for
 
     # -- inputs --
 
@@ -124,6 +143,15 @@ class Core:
         # A copy, because metrics are read on another thread.
         return sum(len(ticker.minutes.gaps) for ticker in list(self._tickers.values()))
 
+    @property
+    def sessions_unchecked(self) -> int:
+        """How many sessions of tickers are over and not yet held against price history."""
+        if not self.broker_ms:
+            return 0
+        last = _last_over(self.broker_ms).day
+        known = [self._tickers[name].minutes for name in self._active]
+        return sum(len(each.checked.due(last, HISTORY_DAYS_MAX)) for each in known if each.last_ms)
+
     def interrupted(self, tickers: Iterable[str], cause: str) -> Step:
         """Name the minutes that may be missing up to now, and want their history, newest first.
 
@@ -150,6 +178,7 @@ class Core:
     def history(self, answer: DayAnswer, *, last_try: bool) -> Step | None:
         """Turn price history into a History; None: ask again later, unless it is the last try."""
         minutes, day_ms = self._tickers[answer.ticker].minutes, answer.day_ms
+        over = _session_over(day_ms, answer.asked_ms)
         bars = None
         if answer.candles is not None:
             bars = minutes.merge(day_ms, answer.candles, answer.asked_ms)
@@ -158,18 +187,47 @@ class Core:
         step = Step(self.broker_ms)
         is_past = day_ms < calendar.day_start_ms(self.broker_ms)
         if bars is None or (is_past and not bars):
-            step.notes.append("history_unfillable")
-            step.events += minutes.closed(day_ms, "unfillable")
+            self._without_history(answer, over, step)
             return step
         step.notes.append("history")
         again_ms = minutes.doubtful_until_ms(day_ms, answer.candles or [], answer.asked_ms)
         if again_ms:
             step.wanted.append(DayWanted(answer.ticker, day_ms, again_ms))
-        if bars:
+        differs = minutes.differs(day_ms, bars)
+        if over is not None:
+            step.events += minutes.unnoticed(day_ms, bars)
+        if bars and differs:  # else it would correct nothing
             step.events.append(History(answer.ticker, day_ms, bars))
             minutes.published(day_ms, bars)
-        step.events += minutes.closed(day_ms, "filled")
+        step.events += minutes.covered(
+            day_ms, bars, self._empty_because(answer), doubtful=bool(again_ms)
+        )
+        if over is not None:
+            step.events.append(minutes.check(over, bars))
+            step.checked.append("corrected" if differs else "equal")
         return step
+
+    def _without_history(
+        self, answer: DayAnswer, over: calendar.Session | None, step: Step
+    ) -> None:
+        """Give up a day that price history has nothing of, or less than was published."""
+        minutes, day_ms = self._tickers[answer.ticker].minutes, answer.day_ms
+        short = bool(answer.candles)
+        reason: GapReason = "incomplete" if short else "no_history"
+        if not short and day_ms < self.broker_ms - HISTORY_DAYS_MAX * _DAY_MS:
+            reason = "beyond_history"
+        step.notes.append("history_unfillable")
+        step.events += minutes.closed(day_ms, "unfillable", reason)
+        if over is not None:
+            step.events.append(minutes.check(over, None))
+            step.checked.append("short" if short else "unknown")
+
+    def _empty_because(self, answer: DayAnswer) -> GapReason:
+        ticker = self._tickers[answer.ticker]
+        gap = ticker.minutes.gaps.get(answer.day_ms)
+        if gap is not None and ticker.level_one.halted(gap.from_ms, gap.to_ms):
+            return "halted"
+        return "no_trade"
 
     def refused(self, events: Iterable[Event], cause: str) -> None:
         """Take back events that could not be published; `interrupted` then lists them as gaps."""
@@ -180,10 +238,18 @@ class Core:
                 self._tickers[event.ticker].minutes.withdraw(event)
             elif isinstance(event, History):
                 self._tickers[event.ticker].minutes.withdraw_history(event, cause)
-            elif isinstance(event, Gap) and event.series == "ticks":
-                self._tickers[event.ticker].level_one.missed(event.cause, event.from_ms)
-            elif isinstance(event, Gap) and event.state != "open":
-                self._tickers[event.ticker].minutes.reopen(structs.replace(event, state="open"))
+            elif isinstance(event, Gap):
+                self._refused_gap(event)
+
+    def _refused_gap(self, gap: Gap) -> None:
+        ticker = self._tickers[gap.ticker]
+        if gap.cause == SESSION_CHECK:
+            ticker.minutes.checked.discard(calendar.day_of(gap.from_ms))
+            self._checks_wanted = None
+        elif gap.series == "ticks":
+            ticker.level_one.missed(gap.cause, gap.from_ms)
+        elif gap.state != "open":
+            ticker.minutes.reopen(structs.replace(gap, state="open", reason=""))
 
     # -- state --
 
@@ -217,7 +283,9 @@ class Core:
             self.broker_ms = max(self.broker_ms, event.ts_ms)
         elif isinstance(event, Gap):
             ticker = self._ticker(event.ticker)
-            if event.series == "ticks":
+            if event.cause == SESSION_CHECK:
+                ticker.minutes.checked.add(calendar.day_of(event.from_ms))
+            elif event.series == "ticks":
                 ticker.level_one.gap_until(event.to_ms)
             elif event.state == "open":
                 ticker.minutes.reopen(event)
@@ -282,10 +350,27 @@ class Core:
         self._clock_ms = self.broker_ms
         step.events.append(Clock(self.broker_ms))
         for name, ticker in self._tickers.items():
-            if ticker.minutes.overdue(self.broker_ms):
+            for gap in ticker.minutes.overdue(self.broker_ms):
                 step.notes.append("overdue_bar")
-                day_ms = calendar.day_start_ms(ticker.minutes.expected_ms - 1)
-                step.wanted.append(DayWanted(name, day_ms))
+                step.events.append(gap)
+                step.wanted.append(DayWanted(name, calendar.day_start_ms(gap.from_ms)))
+        self._want_checks(step)
+
+    def _want_checks(self, step: Step) -> None:
+        """Once after each session, and for those that were over while nobody was there.
+
+        A day with an open gap is asked for anyway, and is checked when that is closed.
+        """
+        last = _last_over(self.broker_ms).day
+        if last == self._checks_wanted:
+            return
+        self._checks_wanted = last
+        for name in sorted(self._active):
+            minutes = self._tickers[name].minutes
+            for session in minutes.checked.due(last, HISTORY_DAYS_MAX) if minutes.last_ms else ():
+                day_ms = calendar.day_start_ms(session.pre_open_ms)
+                if day_ms not in minutes.gaps:
+                    step.wanted.append(DayWanted(name, day_ms))
 
     def _data(self, part: Any, step: Step) -> None:
         if not isinstance(part, dict):
@@ -369,6 +454,21 @@ def _trading_since_ms(broker_ms: int) -> int:
     if session is None or not session.pre_open_ms < broker_ms < session.post_close_ms:
         return 0
     return session.pre_open_ms
+
+
+def _session_over(day_ms: int, at_ms: int) -> calendar.Session | None:
+    """Return the day's session if its price history is final at that time."""
+    session = calendar.session_at(day_ms)
+    if session is None or at_ms < session.post_close_ms + SESSION_SETTLED_MS:
+        return None
+    return session
+
+
+def _last_over(broker_ms: int) -> calendar.Session:
+    """Return the last session whose price history is final."""
+    return _session_over(calendar.day_start_ms(broker_ms), broker_ms) or calendar.previous_session(
+        calendar.day_of(broker_ms)
+    )
 
 
 def _is_known(broker_ms: int) -> bool:

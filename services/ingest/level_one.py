@@ -25,6 +25,7 @@ TICK_MOVED = 2  # ts_ms is not the trade time, which was taken by an earlier tic
 TICK_OUT_OF_SESSION = 4  # traded before 07:00, after the post-market or on a closed day
 
 FUTURE_MS_MAX = 5_000
+_HALTED = "Halted"
 
 
 class LevelOne:
@@ -33,8 +34,10 @@ class LevelOne:
     __slots__ = (
         "_ask",
         "_bid",
+        "_halted_ms",
         "_last",
         "_quote_ms",
+        "_resumed_ms",
         "_trade_ms",
         "_volume",
         "gap_cause",
@@ -56,6 +59,8 @@ class LevelOne:
         self._ask: float | None = None
         self._quote_ms = 0
         self._trade_ms = 0
+        self._halted_ms = 0  # when the last halt was first heard of
+        self._resumed_ms = 0  # and when it was over; 0 while it lasts
 
     def interrupted(self, cause: str, trading_since_ms: int) -> None:
         """Begin anew with the next image; ticks may be missing since the last one.
@@ -89,6 +94,8 @@ class LevelOne:
             and trade_ms < self._trade_ms
         ):
             return "stale_image"
+        if item.status is not None:
+            self._heed(item.status, sent_ms)
         if not self.imaged:
             self._merge(item)
             self.imaged = item.total_volume is not None
@@ -109,7 +116,22 @@ class LevelOne:
             return None
         self.gap_cause, self.gap_from_ms = "", 0
         gap_id = f"{self.ticker}:ticks:{from_ms}"
-        return Gap(gap_id, self.ticker, "ticks", from_ms, to_ms, cause, "unfillable")
+        return Gap(gap_id, self.ticker, "ticks", from_ms, to_ms, cause, "unfillable", "tick_series")
+
+    def halted(self, from_ms: int, to_ms: int) -> bool:
+        """Whether trading was halted at some time between, as far as this life has heard."""
+        if not self._halted_ms:
+            return False
+        return self._halted_ms < to_ms and (not self._resumed_ms or self._resumed_ms > from_ms)
+
+    def _heed(self, status: str, sent_ms: int) -> None:
+        lasts = bool(self._halted_ms) and not self._resumed_ms
+        if status == _HALTED and not lasts:
+            # An image tells of a halt that began unheard, at the last tick or later.
+            self._halted_ms = sent_ms if self.imaged else self.last_tick_ms + 1
+            self._resumed_ms = 0
+        elif status != _HALTED and lasts:
+            self._resumed_ms = sent_ms
 
     def _merge(self, item: LevelOneItem) -> None:
         if item.bid is not None:

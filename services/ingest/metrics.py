@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from itertools import product
 from typing import get_args
 
-from libs.common.events import Bar, Clock, Event, Gap, History, Tick
+from libs.common.events import (
+    SESSION_CHECK,
+    Bar,
+    Clock,
+    Event,
+    Gap,
+    GapReason,
+    History,
+    Tick,
+)
 from libs.common.telemetry import Metrics
 from services.ingest import wire
+from services.ingest.budget import KINDS, REFUSALS
 from services.ingest.core import Step
 from services.ingest.schwab import RefreshOutcome
 
 __all__ = ["IngestMetrics"]
 
+CHECK_OUTCOMES = ("equal", "corrected", "short", "unknown")
 RECONNECT_CAUSES = (
     "token", "denied", "silence", "evicted", "stopped", "refused", "reconnect",
 )  # fmt: skip
@@ -86,7 +96,28 @@ class IngestMetrics:
         )
         self.spool_bytes_max = metrics.gauge("ingest_spool_bytes_max", "Bytes the spool can hold")
         self.gaps_open = metrics.gauge("ingest_gaps_open", "Gaps that wait for price history")
-        self.gaps = metrics.counter("ingest_gaps", "Gaps reported", ["series", "state"])
+        self.gaps = metrics.counter("ingest_gaps", "Gaps reported", ["series", "state", "reason"])
+        self.sessions_checked = metrics.counter(
+            "ingest_sessions_checked", "Sessions of tickers held against price history", ["outcome"]
+        )
+        self.sessions_unchecked = metrics.gauge(
+            "ingest_sessions_unchecked", "Sessions of tickers that are over and not checked yet"
+        )
+        self.requests = metrics.counter(
+            "ingest_requests", "Requests to the broker over HTTP", ["kind"]
+        )
+        self.request_refusals = metrics.counter(
+            "ingest_request_refusals", "Answers that ask to be left alone", ["status"]
+        )
+        self.requests_used = metrics.gauge(
+            "ingest_requests_last_minute", "Requests made in the last sixty seconds"
+        )
+        self.requests_max = metrics.gauge(
+            "ingest_requests_per_minute_max", "Requests that the budget allows in any minute"
+        )
+        self.request_pause_s = metrics.gauge(
+            "ingest_request_pause_seconds", "For how long no request is made"
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -97,10 +128,19 @@ class IngestMetrics:
             self.symbols_left_out.labels(feed)
         for outcome in ("answered", "failed"):
             self.hours_requests.labels(outcome)
+        for kind in KINDS:
+            self.requests.labels(kind)
+        for status in REFUSALS:
+            self.request_refusals.labels(str(status))
         for outcome in get_args(RefreshOutcome):
             self.token_refreshes.labels(outcome)
-        for series, state in product(("bars", "ticks"), ("open", "filled", "unfillable")):
-            self.gaps.labels(series, state)
+        for state in ("open", "filled"):
+            self.gaps.labels("bars", state, "")
+        for reason in get_args(GapReason)[1:]:
+            series = "ticks" if reason == "tick_series" else "bars"
+            self.gaps.labels(series, "unfillable", reason)
+        for outcome in CHECK_OUTCOMES:
+            self.sessions_checked.labels(outcome)
 
     def step(self, step: Step) -> None:
         """Count what one step contains."""
@@ -108,8 +148,10 @@ class IngestMetrics:
         for kind, number in Tally(map(_kind, step.events)).items():
             self.events.labels(kind).inc(number)
         for event in step.events:
-            if isinstance(event, Gap):
-                self.gaps.labels(event.series, event.state).inc()
+            if isinstance(event, Gap) and event.cause != SESSION_CHECK:
+                self.gaps.labels(event.series, event.state, event.reason).inc()
+        for outcome in step.checked:
+            self.sessions_checked.labels(outcome).inc()
         for note, number in Tally(step.notes).items():
             self.notes.labels(note).inc(number)
 

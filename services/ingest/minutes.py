@@ -4,9 +4,11 @@ The rules:
 
 - a bar later than the last published one is published; an equal repeat is dropped; anything else
   (different, older, late, or known to be lost by the broker's own numbering) needs price history;
-- minutes that may be missing after a (re)connect are open gaps, one for each trading day, until a
-  history that covers them was published. Minutes without a trade have no bar: a covered gap is
-  filled even if it stays empty;
+- minutes that may be missing are open gaps, one for each trading day, until a history that covers
+  them was published: those of a time without a connection, those that the broker's numbering
+  skips, and a minute with trades whose bar does not come. Minutes without a trade have no bar: a
+  covered gap in which nothing was traded has nothing to be filled with, and says so;
+- a session that is over is held against the broker's history once more, see `differs`;
 - a history never takes back a minute that was published, unless the broker's own history shows
   another value for it, and never says less than what was published for the day.
 
@@ -18,7 +20,8 @@ from __future__ import annotations
 from msgspec import structs
 
 from libs.common import calendar
-from libs.common.events import Bar, Gap, GapState, History, HistoryBar
+from libs.common.events import SESSION_CHECK, Bar, Gap, GapReason, GapState, History, HistoryBar
+from services.ingest.checked import SUM_MASK, CheckedDays, fingerprint
 from services.ingest.level_one import FUTURE_MS_MAX
 from services.ingest.wire import BadItem, ChartItem
 
@@ -36,11 +39,15 @@ class Minutes:
 
     __slots__ = (
         "_asked_ms",
+        "_empty",
+        "_first",
         "_recent",
         "_seq",
         "_until_ms",
+        "checked",
         "day_count",
         "day_ms",
+        "day_sum",
         "expected_ms",
         "flowing",
         "gaps",
@@ -53,13 +60,17 @@ class Minutes:
         self.last_ms = 0  # start of the last published minute
         self.day_ms = 0  # New York midnight of that minute
         self.day_count = 0  # minutes published of that day
+        self.day_sum = 0  # their fingerprint
+        self.checked = CheckedDays()
         self.expected_ms = 0  # end of a minute that should have a bar, by its ticks
         self.gaps: dict[int, Gap] = {}  # open, by New York midnight
         self.flowing = False  # whether the stream brings bars at the moment
         self._recent: list[HistoryBar] = []
+        self._empty: dict[int, Gap] = {}  # closed as empty by a history that may have lagged
         self._asked_ms = 0
         self._seq: int | None = None
         self._until_ms = 0  # end of what the last interruption covers
+        self._first = False  # whether no bar has come since then
 
     @property
     def recent(self) -> tuple[HistoryBar, ...]:
@@ -78,7 +89,7 @@ class Minutes:
         if end_ms > sent_ms + FUTURE_MS_MAX:
             raise BadItem("future_time")
         bar = HistoryBar(item.ts_ms, item.open, item.high, item.low, item.close, item.volume)
-        lost = self._count(item.seq)
+        lost = self._count(item.seq) or self._is_late_first(item)
         if item.ts_ms <= self.last_ms:
             if bar in self._recent:
                 return [], "duplicate_bar"
@@ -86,7 +97,11 @@ class Minutes:
             return [], "different_bar" if known else "older_bar"
         events: list[Bar | Gap] = []
         if lost and self.last_ms:
-            events += self._missing(self.last_ms + MINUTE_MS, item.ts_ms, "missing_bar")
+            from_ms = self.last_ms + MINUTE_MS
+            if self._first:
+                from_ms = max(from_ms, self._until_ms)
+            events += self._missing(from_ms, item.ts_ms, "missing_bar")
+        self._first = False
         self._publish(bar)
         events.append(
             Bar(self.ticker, "1m", bar.ts_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)
@@ -100,17 +115,17 @@ class Minutes:
         if self.flowing and self.expected_ms <= self.last_ms + MINUTE_MS < end_ms:
             self.expected_ms = end_ms
 
-    def overdue(self, broker_ms: int) -> bool:
-        """Tell once that a minute with trades still has no bar although its time has passed."""
+    def overdue(self, broker_ms: int) -> list[Gap]:
+        """Open a gap, once, for a minute with trades that has no bar although its time is over."""
         if not self.expected_ms or broker_ms < self.expected_ms + CLOSE_GRACE_MS:
-            return False
+            return []
         if self.expected_ms <= self.last_ms + MINUTE_MS:
             self.expected_ms = 0
-            return False
+            return []
         if self.expected_ms == self._asked_ms:
-            return False
+            return []
         self._asked_ms = self.expected_ms
-        return True
+        return self._missing(self.expected_ms - MINUTE_MS, self.expected_ms, "overdue_bar")
 
     # -- gaps --
 
@@ -126,7 +141,8 @@ class Minutes:
         before the broker said so, nobody knows which.
         """
         self.flowing = True
-        return self._missing(self._until_ms, broker_ms - broker_ms % MINUTE_MS, cause)
+        from_ms, self._until_ms = self._until_ms, broker_ms - broker_ms % MINUTE_MS
+        return self._missing(from_ms, self._until_ms, cause)
 
     def interrupted(self, broker_ms: int, cause: str) -> list[Gap]:
         """Open a gap for every trading day from the last published minute up to now.
@@ -136,13 +152,17 @@ class Minutes:
         those of earlier interruptions, plus what lies too far back ever to be filled.
         """
         self._seq = None
+        self._first = True
         now_ms = self._until_ms = broker_ms - broker_ms % MINUTE_MS
         start_ms = self.last_ms + MINUTE_MS if self.last_ms else _session_before_ms(now_ms)
         horizon_ms = now_ms - HISTORY_DAYS_MAX * 86_400_000
         lost = []
         if start_ms < horizon_ms:
             gap_id = f"{self.ticker}:bars:{start_ms}"
-            lost = [Gap(gap_id, self.ticker, "bars", start_ms, horizon_ms, cause, "unfillable")]
+            lost = [
+                Gap(gap_id, self.ticker, "bars", start_ms, horizon_ms, cause, "unfillable",
+                    "beyond_history")
+            ]  # fmt: skip
             start_ms = horizon_ms - horizon_ms % MINUTE_MS
         self._missing(start_ms, now_ms, cause)
         return lost + list(self.gaps.values())
@@ -151,10 +171,30 @@ class Minutes:
         """Take up an open gap again, as it was published."""
         self.gaps[calendar.day_start_ms(gap.from_ms)] = gap
 
-    def closed(self, day_ms: int, state: GapState) -> list[Gap]:
+    def closed(self, day_ms: int, state: GapState, reason: GapReason = "") -> list[Gap]:
         """Close the day's gap, if any, as filled or unfillable; returns what to publish."""
         gap = self.gaps.pop(day_ms, None)
-        return [] if gap is None else [structs.replace(gap, state=state)]
+        return [] if gap is None else [structs.replace(gap, state=state, reason=reason)]
+
+    def covered(
+        self, day_ms: int, bars: tuple[HistoryBar, ...], reason: GapReason, *, doubtful: bool
+    ) -> list[Gap]:
+        """Close the day's gap by a history that covers it; `reason` is for one without any bar.
+
+        A history that is `doubtful` may still get bars there; when they come, the gap is filled.
+        """
+        gap = self.gaps.get(day_ms) or self._empty.get(day_ms)
+        if gap is None:
+            return []
+        if any(gap.from_ms <= bar.ts_ms < gap.to_ms for bar in bars):
+            self._empty.pop(day_ms, None)
+            self.gaps[day_ms] = gap
+            return self.closed(day_ms, "filled")
+        if doubtful:
+            self._empty[day_ms] = gap
+        else:
+            self._empty.pop(day_ms, None)
+        return self.closed(day_ms, "unfillable", reason)
 
     def withdraw(self, bar: Bar) -> None:
         """Forget a bar that could not be published; the next interruption will miss it."""
@@ -162,10 +202,13 @@ class Minutes:
         if bar.ts_ms <= self.last_ms:
             self.last_ms = bar.ts_ms - MINUTE_MS
             self.day_count = max(0, self.day_count - 1)
+            self.day_sum = (self.day_sum - fingerprint([_plain(bar)])) & SUM_MASK
 
     def withdraw_history(self, history: History, cause: str) -> None:
         """Open a gap for a history that could not be published."""
         first_ms, end_ms = history.bars[0].ts_ms, history.bars[-1].ts_ms + MINUTE_MS
+        if history.day_ms == self.day_ms:
+            self.day_sum = -1  # what was published is not what it says
         if history.day_ms not in self.gaps:
             gap_id = f"{self.ticker}:bars:{first_ms}"
             self.reopen(Gap(gap_id, self.ticker, "bars", first_ms, end_ms, cause, "open"))
@@ -206,7 +249,7 @@ class Minutes:
         """Note that a history of the day was published."""
         if not bars or day_ms < self.day_ms:
             return
-        self.day_ms, self.day_count = day_ms, len(bars)
+        self.day_ms, self.day_count, self.day_sum = day_ms, len(bars), fingerprint(bars)
         self.last_ms = max(self.last_ms, bars[-1].ts_ms)
         self._recent = list(bars[-RECENT_BARS_MAX:])
         self.expected_ms = 0
@@ -218,9 +261,12 @@ class Minutes:
         day_count: int,
         recent: tuple[HistoryBar, ...],
         gaps: tuple[Gap, ...],
+        day_sum: int = 0,
+        checked: CheckedDays | None = None,
     ) -> None:
         """Take up what an earlier life had published and what it missed."""
         self.last_ms, self.day_ms, self.day_count = last_ms, day_ms, day_count
+        self.day_sum, self.checked = day_sum, checked or CheckedDays()
         self._recent = list(recent)
         for gap in gaps:
             self.reopen(gap)
@@ -230,16 +276,62 @@ class Minutes:
         if bar.ts_ms > self.last_ms:
             self._publish(_plain(bar))
 
+    # -- sessions that are over --
+
+    def differs(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> bool:
+        """Whether these minutes are others than those published for the day.
+
+        Of days before the one published last nothing is known any more, so they count as different.
+        """
+        if day_ms != self.day_ms:
+            return bool(bars)
+        return (len(bars), fingerprint(bars)) != (self.day_count, self.day_sum)
+
+    def unnoticed(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> list[Gap]:
+        """Name minutes that history has, that never came, and that nobody had missed until now.
+
+        Behind the last published one they are known. Before it only their number is, so that the
+        whole stretch is named.
+        """
+        if day_ms != self.day_ms or day_ms in self.gaps or not bars:
+            return []
+        known = [bar.ts_ms for bar in bars if bar.ts_ms <= self.last_ms]
+        behind = [bar.ts_ms for bar in bars if bar.ts_ms > self.last_ms]
+        stretches = [known] if len(known) > self.day_count else []
+        stretches += [behind] if behind else []
+        return [
+            Gap(f"{self.ticker}:unnoticed:{times[0]}", self.ticker, "bars", times[0],
+                times[-1] + MINUTE_MS, "unnoticed", "filled")
+            for times in stretches
+        ]  # fmt: skip
+
+    def check(self, session: calendar.Session, bars: tuple[HistoryBar, ...] | None) -> Gap:
+        """Note that a session was held against these bars; returns what to publish.
+
+        None: there is no history of it, and never will be.
+        """
+        self.checked.add(session.day)
+        start_ms, end_ms = session.pre_open_ms, session.post_close_ms
+        check = Gap(
+            f"{self.ticker}:session:{start_ms}", self.ticker, "bars", start_ms, end_ms,
+            SESSION_CHECK, "filled",
+        )  # fmt: skip
+        if bars is None:
+            return structs.replace(check, state="unfillable", reason="no_history")
+        count = sum(start_ms <= bar.ts_ms < end_ms for bar in bars)
+        return structs.replace(check, bars=count)
+
     def _reach_ms(self, day_ms: int, asked_ms: int) -> int:
         """Return where a history of the day ends: behind what was published and what is missing.
 
         Fresh minutes beyond that are left to the stream, so that their candles come out live.
         """
-        day = calendar.day_of(day_ms)
-        next_day_ms = calendar.day_bounds_ms(day)[1]
-        if asked_ms >= next_day_ms:
+        next_day_ms = calendar.day_bounds_ms(calendar.day_of(day_ms))[1]
+        session = calendar.session_at(day_ms)
+        trading_ends_ms = next_day_ms if session is None else session.post_close_ms
+        if asked_ms >= min(next_day_ms, trading_ends_ms + SETTLED_MS):
             return next_day_ms
-        gap = self.gaps.get(day_ms)
+        gap = self.gaps.get(day_ms) or self._empty.get(day_ms)
         is_overdue = asked_ms >= self.expected_ms + CLOSE_GRACE_MS
         ends = [
             self.last_ms + MINUTE_MS,
@@ -247,6 +339,13 @@ class Minutes:
             gap.to_ms if gap is not None else 0,
         ]
         return min(max(ends), next_day_ms)
+
+    def _is_late_first(self, item: ChartItem) -> bool:
+        """Whether the first bar after an interruption leaves minutes out.
+
+        The broker's count has no beginning then, so it cannot say whether one was lost.
+        """
+        return self._first and item.ts_ms > max(self._until_ms, self.last_ms + MINUTE_MS)
 
     def _count(self, seq: int | None) -> bool:
         """Follow the broker's count of bars; True when it skipped one."""
@@ -259,8 +358,9 @@ class Minutes:
     def _publish(self, bar: HistoryBar) -> None:
         day_ms = calendar.day_start_ms(bar.ts_ms)
         if day_ms != self.day_ms:
-            self.day_ms, self.day_count = day_ms, 0
+            self.day_ms, self.day_count, self.day_sum = day_ms, 0, 0
         self.day_count += 1
+        self.day_sum = (self.day_sum + fingerprint([bar])) & SUM_MASK
         self.last_ms = bar.ts_ms
         self._recent.append(bar)
         del self._recent[:-RECENT_BARS_MAX]

@@ -45,6 +45,7 @@ from libs.common.events import HistoryBar
 from libs.common.telemetry import get_logger
 from services.ingest import wire
 from services.ingest.answers import admin_code, awaited_answer, code_name
+from services.ingest.budget import BudgetPaused, RequestBudget
 from services.ingest.candles import minutes_of
 from services.ingest.hours import hours_of
 from services.ingest.origin import RewriteTransport
@@ -65,8 +66,6 @@ API_ORIGIN = "https://api.schwabapi.com"
 SOCKET_BYTES_MAX = 32 << 20
 LOGIN_DENIED, EVICTED, SYMBOL_LIMIT, STOPPED = 3, 12, 19, 30
 FAILED_COMMANDS = frozenset({22, 23, 24, 25})  # "often parallel commands": worth a second try
-_TOO_MANY_PAUSE_S = 10.0
-_BLOCKED_PAUSE_S = 5.0
 _CLOSE_S_MAX = 2
 
 _LEVEL_ONE_FIELDS = (
@@ -75,6 +74,7 @@ _LEVEL_ONE_FIELDS = (
     StreamClient.LevelOneEquityFields.ASK_PRICE,
     StreamClient.LevelOneEquityFields.LAST_PRICE,
     StreamClient.LevelOneEquityFields.TOTAL_VOLUME,
+    StreamClient.LevelOneEquityFields.SECURITY_STATUS,
     StreamClient.LevelOneEquityFields.QUOTE_TIME_MILLIS,
     StreamClient.LevelOneEquityFields.TRADE_TIME_MILLIS,
 )
@@ -90,11 +90,7 @@ class Denied(Exception):
 
 
 class RequestFailed(Exception):
-    """A REST request failed for now; `pause_s` is how long to leave the broker alone at least."""
-
-    def __init__(self, reason: str, pause_s: float = 0.0) -> None:
-        self.pause_s = pause_s
-        super().__init__(reason)
+    """A REST request failed for now; the budget sees to it that the broker is left alone."""
 
 
 class CommandRefused(Exception):
@@ -106,7 +102,10 @@ class CommandRefused(Exception):
 
 
 class Account:
-    """The REST side of one account; builds its client anew from the token file when in doubt."""
+    """The REST side of one account; builds its client anew from the token file when in doubt.
+
+    Every request takes its pass from `budget`, those of the library for a token too.
+    """
 
     def __init__(
         self,
@@ -115,8 +114,11 @@ class Account:
         token_path: Path,
         base_url: str | None,
         on_refresh: Callable[[RefreshOutcome], None] = lambda outcome: None,
+        *,
+        budget: RequestBudget,
     ) -> None:
         self._on_refresh = on_refresh
+        self._budget = budget
         self._token_created_s: float | None = None
         self._key = key
         self._secret = secret
@@ -216,6 +218,8 @@ class Account:
             raise
         except AuthlibBaseError as error:
             raise await self.refused(error) from None
+        except BudgetPaused as error:
+            raise RequestFailed(str(error)) from None
         except httpx.HTTPStatusError as error:
             # Requests themselves raise no such thing; only the library's refresh does.
             self._on_refresh("failed")
@@ -276,6 +280,7 @@ class Account:
             update_token=update,
             leeway=300,
             mounts=mounts,
+            event_hooks=self._budget.hooks,
         )
         return AsyncClient(self._key, session, token_metadata=metadata)
 
@@ -434,15 +439,8 @@ class _Tap(StreamJsonDecoder):  # type: ignore[misc]  # the library has no types
 
 
 def _require_ok(response: httpx.Response, what: str) -> None:
-    status = response.status_code
-    if status == httpx.codes.OK:
-        return
-    pause_s = 0.0
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        pause_s = _TOO_MANY_PAUSE_S
-    elif status == httpx.codes.FORBIDDEN:
-        pause_s = _BLOCKED_PAUSE_S
-    raise RequestFailed(f"{what}: HTTP {status}", pause_s)
+    if response.status_code != httpx.codes.OK:
+        raise RequestFailed(f"{what}: HTTP {response.status_code}")
 
 
 def _answer_code(error: UnexpectedResponseCode) -> int:

@@ -21,7 +21,8 @@ from libs.common.market_clock import MarketClock
 from libs.common.market_metrics import export_market_open
 from libs.common.runner import Backoff, Runtime, connect_bus
 from libs.common.share import Share, announced
-from services.ingest.backfill import Backfill, Job, RequestBudget
+from services.ingest.backfill import Backfill, Job
+from services.ingest.budget import RequestBudget
 from services.ingest.checkpoints import Checkpoints, recall
 from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
@@ -94,19 +95,24 @@ class Ingest:
         self._inbox: Inbox[Item | Answered] = Inbox()
         self._metrics = IngestMetrics(runtime.metrics)
         self._dead_letters = DeadLetters(bus, runtime.metrics, runtime.log)
+        self._budget = RequestBudget(
+            settings.ingest_requests_per_minute_max,
+            runtime.clock,
+            lambda kind: self._metrics.requests.labels(kind).inc(),
+            lambda status: self._metrics.request_refusals.labels(str(status)).inc(),
+        )
         self._account = Account(
             settings.schwab_app_key,
             settings.schwab_app_secret,
             Path(settings.schwab_token_file),
             settings.schwab_base_url,
             lambda outcome: self._metrics.token_refreshes.labels(outcome).inc(),
+            budget=self._budget,
         )
         self._market = MarketClock()
-        self._budget = RequestBudget(settings.ingest_requests_per_minute_max)
         self._session = Session(
-            runtime, self._account, self._core, self._inbox, self._metrics,
-            self._market, self._budget.take,
-        )  # fmt: skip
+            runtime, self._account, self._core, self._inbox, self._metrics, self._market
+        )
         self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
         self._checkpoints = Checkpoints(bus, self._core, publisher, stream, runtime.log)
         self._short = False  # there was no room for events; gaps must be listed before more leave
@@ -118,7 +124,12 @@ class Ingest:
         settings, metrics, wall = self._runtime.settings, self._metrics, self._runtime.clock
         metrics.token_age_s.set_function(lambda: self._account.token_age_s(wall.now_ms()))
         metrics.gaps_open.set_function(lambda: self._core.gaps_open)
+        metrics.sessions_unchecked.set_function(lambda: self._core.sessions_unchecked)
         metrics.spool_bytes_max.set(settings.ingest_spool_bytes_max)
+        now_s, budget = asyncio.get_running_loop().time, self._budget
+        metrics.requests_max.set(settings.ingest_requests_per_minute_max)
+        metrics.requests_used.set_function(lambda: budget.used(now_s()))
+        metrics.request_pause_s.set_function(lambda: budget.pause_s(now_s()))
         export_market_open(self._runtime.metrics, wall, settings.source, self._market.now_ms)
 
     async def run(self) -> None:
@@ -270,7 +281,6 @@ class Ingest:
             if job is None:
                 await asyncio.sleep(_HISTORY_POLL_S)
                 continue
-            await self._budget.take()
             try:
                 answer = await self._ask(job)
             except (RequestFailed, TokenInvalid) as error:
@@ -278,7 +288,7 @@ class Ingest:
                 self._runtime.log.warning(
                     "history.failed", ticker=job.wanted.ticker, reason=str(error)
                 )
-                pause_s = error.pause_s if isinstance(error, RequestFailed) else _TOKEN_PAUSE_S
+                pause_s = _TOKEN_PAUSE_S if isinstance(error, TokenInvalid) else 0.0
                 self._backfill.failed(job, loop.time(), pause_s)
             else:
                 await self._inbox.room()

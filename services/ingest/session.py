@@ -13,7 +13,7 @@ the broker for the hours of each day, because the calendar does not know everyth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -106,7 +106,7 @@ class _Ended(Exception):
 class Session:
     """The one login and socket of this process.
 
-    `market` tells broker time between frames, `request_pass` waits until a REST request is allowed.
+    `market` tells broker time between frames.
     """
 
     def __init__(
@@ -117,7 +117,6 @@ class Session:
         inbox: Inbox[Any],
         metrics: IngestMetrics,
         market: MarketClock,
-        request_pass: Callable[[], Awaitable[None]],
     ) -> None:
         settings = self._settings = runtime.settings
         self._clock: Clock = runtime.clock
@@ -128,7 +127,6 @@ class Session:
         self._inbox = inbox
         self._metrics = metrics
         self._market = market
-        self._request_pass = request_pass
         self._hours = Hours()
         self._caps = Caps()
         self._caps_day_ms = 0
@@ -365,7 +363,6 @@ class Session:
     async def _ask_hours(self, now_ms: int) -> bool:
         """Ask for the hours of a day and take them for true; whether there was an answer."""
         day = calendar.day_of(now_ms)
-        await self._request_pass()
         try:
             told = await self._account.market_hours(day)
         except (RequestFailed, TokenInvalid) as error:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from libs.common.errors import SchemaError
 from libs.common.events import Gap, HistoryBar
 from libs.common.state import pack, unpack
+from services.ingest.checked import CheckedDays
 from services.ingest.level_one import LevelOne
 from services.ingest.minutes import Minutes
 
@@ -30,6 +31,9 @@ class TickerMemory(Struct, frozen=True, array_like=True):
     day_count: int
     recent: tuple[HistoryBar, ...]
     gaps: tuple[Gap, ...]
+    day_sum: int = 0
+    checked_newest: int = 0
+    checked_mask: int = 0
 
 
 class Memory(Struct, frozen=True, array_like=True):
@@ -62,6 +66,9 @@ class Ticker:
             minutes.day_count,
             minutes.recent,
             tuple(minutes.gaps.values()),
+            minutes.day_sum,
+            minutes.checked.newest,
+            minutes.checked.mask,
         )
 
     def recall(self, memory: TickerMemory) -> None:
@@ -70,7 +77,13 @@ class Ticker:
         self.level_one.gap_from_ms = memory.tick_gap_from_ms
         self.level_one.gap_cause = memory.tick_gap_cause
         self.minutes.recall(
-            memory.last_minute_ms, memory.day_ms, memory.day_count, memory.recent, memory.gaps
+            memory.last_minute_ms,
+            memory.day_ms,
+            memory.day_count,
+            memory.recent,
+            memory.gaps,
+            memory.day_sum,
+            CheckedDays(memory.checked_newest, memory.checked_mask),
         )
 
 

@@ -50,7 +50,7 @@ _PRICE_DECIMALS = 4
 _NAME_CHARS_MAX = 32
 _EARLIEST_MS = 946_684_800_000  # the year 2000
 
-_LEVEL_ONE_FIELDS = frozenset({"1", "2", "3", "8", "34", "35"})
+_LEVEL_ONE_FIELDS = frozenset({"1", "2", "3", "8", "32", "34", "35"})
 _CHART_FIELDS = frozenset({"1", "2", "3", "4", "5", "6", "7", "8"})
 # Sent with an image or an item besides the numbered fields.
 _NAMED_FIELDS = frozenset({"key", "seq", "delayed", "assetMainType", "assetSubType", "cusip"})
@@ -86,6 +86,7 @@ class LevelOneItem(Struct, frozen=True, gc=False):
     quote_ms: int | None
     trade_ms: int | None
     unknown: bool
+    status: str | None = None
 
 
 class ChartItem(Struct, frozen=True, gc=False):
@@ -185,6 +186,7 @@ def level_one_item(item: object) -> LevelOneItem:
         None if quote is None else _instant(quote),
         None if trade is None else _instant(trade),
         not fields.keys() <= _LEVEL_ONE_KNOWN,
+        _text(get("32"), "bad_status"),
     )
 
 
@@ -241,6 +243,12 @@ def _instant(value: object) -> int | None:
     if 0 < instant_ms < _EARLIEST_MS:
         raise BadItem("bad_time")
     return instant_ms or None
+
+
+def _text(value: object, reason: str) -> str | None:
+    if value is None or (isinstance(value, str) and len(value) <= _NAME_CHARS_MAX):
+        return value
+    raise BadItem(reason)
 
 
 def _fields(item: object) -> dict[str, Any]:

@@ -104,12 +104,16 @@ class FaultFilter:
         else:
             yield frame
 
+    def _is_against_hours(self, frame: Send, at_ms: int) -> bool:
+        """Whether the market that the calendar has is not the one there is."""
+        current = self._plan.current
+        against_calendar = bool(current.closed_days or current.early_days)
+        return against_calendar and not frame.image and is_shut(at_ms, current)
+
     def _data(self, frame: Send, at_ms: int) -> Iterator[Output]:
         strikes = self._plan.strikes
-        current = self._plan.current
-        against_calendar = current.closed_days or current.early_days
-        if against_calendar and not frame.image and is_shut(at_ms, current):
-            return  # the market that the calendar has is not the one there is
+        if self._is_against_hours(frame, at_ms) or strikes("lost_frame", at_ms):
+            return
         if strikes("malformed", at_ms):
             yield Send(frame.text[: len(frame.text) // 2], "garbage")
         if strikes("hostile", at_ms):

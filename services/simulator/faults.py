@@ -32,8 +32,10 @@ Kind = Literal[
     "late_bar",
     "missing_bar",
     "volume_reset",
+    "lost_frame",
 ]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Seconds = Annotated[float, Meta(ge=0, le=1_000_000)]
 
 
@@ -41,7 +43,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What goes wrong.
 
     Kinds strike once per opportunity. `next`: the next so many opportunities are hit, after `skip`
-    opportunities that are not. `every_s`: about once in that many virtual seconds.
+    opportunities that are not. `every_s`: about once in that many virtual seconds. `share`: each
+    opportunity with that chance.
 
     - `drop`: the TCP connection is reset without a word; `close`: it is closed politely.
     - `stall`: nothing is sent for `stall_s` wall seconds, then everything at once, with old stamps.
@@ -54,6 +57,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     - `duplicate_bar`: a minute bar comes twice; `late_bar`: after the one that follows it;
       `missing_bar`: never.
     - `volume_reset`: a symbol's day volume starts from 0 again.
+    - `lost_frame`: a data frame is not sent, whatever it holds.
 
     The others last as long as they are set. `nights_closed`: outside the extended session sockets
     are closed soon after they were opened. `closed_days`, `early_days`: on these dates the market
@@ -67,6 +71,7 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     next: dict[Kind, Count] = {}
     skip: dict[Kind, Count] = {}
     every_s: dict[Kind, Annotated[float, Meta(gt=0)]] = {}
+    share: dict[Kind, Share] = {}
     stall_s: Seconds = 5.0
     late_ack_s: Seconds = 5.0
     fail_code: Literal[3, 9, 11, 12, 20, 21, 22, 24, 30] = 22
@@ -89,6 +94,7 @@ class FaultPlan:
     def __init__(self, faults: Faults, seed: str) -> None:
         self._seed = seed
         self.struck: dict[str, int] = {}
+        self._opportunities: dict[Kind, int] = {}
         self.set(faults)
 
     def set(self, faults: Faults) -> None:
@@ -108,6 +114,9 @@ class FaultPlan:
             self._left[kind] -= 1
         elif kind in self.current.every_s:
             hit = self._window_strikes(kind, at_ms, self.current.every_s[kind] * 1000)
+        elif kind in self.current.share:
+            place = self._opportunities[kind] = self._opportunities.get(kind, 0) + 1
+            hit = self.number(f"{kind}/share", place, 1_000_000) < 1e6 * self.current.share[kind]
         if hit:
             self.struck[kind] = self.struck.get(kind, 0) + 1
         return hit

@@ -6,7 +6,8 @@ which moves the partition's position from where the one before left it. Within a
 - ticks and tick indicators are lines for COPY: every one is a row of its own;
 - candles are upserted and compared with the row before them, so two of one key keep their order:
   the n-th candle of a key stands in the n-th wave;
-- of several gaps of one id the last counts, of several signals of one id the highest revision.
+- of several gaps of one id the last counts, of several signals of one id the highest revision;
+- a gap that says that a session was checked is a row of another table.
 
 Pure: time comes in as an argument (`now_s`, any steadily growing clock), nothing is sent anywhere.
 """
@@ -22,6 +23,7 @@ from typing import Any
 
 from libs.common.errors import PositionError, SchemaError
 from libs.common.events import (
+    SESSION_CHECK,
     Bar,
     Candle,
     Clock,
@@ -95,6 +97,7 @@ class Batch:
     partitions: frozenset[tuple[str, date]] = frozenset()
     candles: Sequence[Sequence[Candle]] = ()
     gaps: Sequence[Gap] = ()
+    checks: Sequence[Gap] = ()
     signals: Sequence[Signal] = ()
     sent_ms: int = 0
     received_ms: Sequence[int] = ()
@@ -108,6 +111,7 @@ class Batch:
             "indicators": self.indicators.count,
             "candles": sum(len(wave) for wave in self.candles),
             "gaps": len(self.gaps),
+            "session_checks": len(self.checks),
             "signals": len(self.signals),
         }
 
@@ -184,6 +188,7 @@ class Batcher:
         self._seen: Counter[Key] = Counter()
         self._candle_days: set[date] = set()
         self._gaps: dict[str, Gap] = {}
+        self._checks: dict[str, Gap] = {}
         self._signals: dict[str, Signal] = {}
 
     @property
@@ -243,6 +248,7 @@ class Batcher:
             partitions=self._partitions(),
             candles=self._waves,
             gaps=[self._gaps[gap_id] for gap_id in sorted(self._gaps)],
+            checks=[self._checks[check_id] for check_id in sorted(self._checks)],
             signals=[self._signals[signal_id] for signal_id in sorted(self._signals)],
             sent_ms=self._sent_ms,
             received_ms=self._received_ms,
@@ -275,7 +281,8 @@ class Batcher:
     def _gap(self, gap: Gap) -> None:
         check_moment(gap.from_ms)
         check_moment(gap.to_ms)
-        self._gaps[gap.id] = gap
+        known = self._checks if gap.cause == SESSION_CHECK else self._gaps
+        known[gap.id] = gap
 
     def _signal(self, signal: Signal) -> None:
         _check_numbers(signal.price, signal.sma9, signal.vwap, what=signal)

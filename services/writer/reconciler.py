@@ -21,6 +21,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
+from libs.common import subjects
 from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusError, StoreError
 from libs.common.runner import Runtime
@@ -29,6 +30,7 @@ from services.writer.comparison import Comparison
 from services.writer.core import Position
 from services.writer.file_comparison import FileComparison
 from services.writer.findings import Finding, Lane
+from services.writer.minutes import UnexplainedMinutes
 from services.writer.settings import Settings
 from services.writer.stored import StoredRows
 
@@ -36,18 +38,25 @@ __all__ = ["Reconciler", "shape_faults"]
 
 LOOK_S = 5.0
 _WHOLE_STREAM = -1
+_MINUTES_EVERY_S = 10.0
+_COUNTS_MINUTES: Lane = (subjects.MARKET, 0)  # whoever has this one counts for all
 
 
 class Reconciler:
     """Compares every lane that this instance owns, until stopped."""
 
     def __init__(
-        self, runtime: Runtime[Settings], bus: Bus, owned: Callable[[], Collection[Lane]]
+        self,
+        runtime: Runtime[Settings],
+        bus: Bus,
+        owned: Callable[[], Collection[Lane]],
+        minutes: UnexplainedMinutes,
     ) -> None:
         """`owned` names the lanes that this instance owns at the moment."""
         self._runtime = runtime
         self._bus = bus
         self._owned = owned
+        self._minutes = minutes
         self._interval_s = runtime.settings.writer_reconcile_interval_s
         self._alarm = Alarm(runtime)
         self._comparisons: dict[Lane, Comparison] = {}
@@ -75,7 +84,18 @@ class Reconciler:
             settings.pg_dsn, statement_timeout_s=settings.writer_statement_timeout_s
         )
         async with stored:
-            await asyncio.gather(self._looks(stored), self._rounds(stored))
+            await asyncio.gather(
+                self._looks(stored), self._rounds(stored), self._look_for_minutes(stored)
+            )
+
+    async def _look_for_minutes(self, stored: StoredRows) -> None:
+        """Count unexplained minutes, if this instance is the one that does."""
+        while True:
+            if _COUNTS_MINUTES in self._owned():
+                await self._guarded(self._minutes.round(stored))
+            else:
+                self._minutes.forget()
+            await asyncio.sleep(min(_MINUTES_EVERY_S, self._interval_s))
 
     async def _looks(self, stored: StoredRows) -> None:
         while True:

@@ -16,8 +16,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from prometheus_client import Gauge
 
@@ -28,6 +30,7 @@ from libs.common.market_metrics import export_market_open
 from libs.common.runner import Backoff, Runtime, connect_bus, run_standing_by
 from libs.common.share import Share, announced
 from services.writer.core import Batch, Batcher, Limits, Position, judge_position
+from services.writer.minutes import UnexplainedMinutes
 from services.writer.reconciler import Reconciler
 from services.writer.report import Reporter
 from services.writer.room import LOOK_EVERY_S, Room
@@ -80,9 +83,9 @@ async def run(runtime: Runtime[Settings], bus: Bus, store: Store) -> None:
             group.create_task(_look_for_room(runtime, room))
             for lane in lanes:
                 group.create_task(lane.run())
-            group.create_task(
-                Reconciler(runtime, bus, lambda: {each.key for each in lanes if each.owned}).run()
-            )
+            minutes = UnexplainedMinutes(runtime, reporter.broker_now_ms)
+            owned = partial(_owned, lanes)
+            group.create_task(Reconciler(runtime, bus, owned, minutes).run())
     except ExceptionGroup as group:
         refusals, surprises = group.split(KiteError)
         if refusals is None or surprises is not None:
@@ -90,6 +93,10 @@ async def run(runtime: Runtime[Settings], bus: Bus, store: Store) -> None:
         await _report(runtime, store, reporter, status="refused")
         raise refusals.exceptions[0] from None
     await _report(runtime, store, reporter, status="stopped")
+
+
+def _owned(lanes: Sequence[Lane]) -> set[tuple[str, int]]:
+    return {each.key for each in lanes if each.owned}
 
 
 async def _claim(runtime: Runtime[Settings], store: Store) -> None:

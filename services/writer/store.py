@@ -232,6 +232,8 @@ class PostgresStore:
                     await _write_candles(connection, wave)
                 if batch.gaps:
                     await connection.execute(upserts.GAPS, *upserts.gap_columns(batch.gaps))
+                if batch.checks:
+                    await connection.execute(upserts.CHECKS, *upserts.check_columns(batch.checks))
                 if batch.signals:
                     columns = upserts.signal_columns(batch.signals)
                     await connection.execute(upserts.SIGNALS, *columns)

@@ -22,7 +22,7 @@ from services.writer.findings import Lane
 from services.writer.ledger import Group, Rows, Span, Tally
 from services.writer.store import CONNECT_TIMEOUT_S, DRIVER_ERRORS, one_line
 
-__all__ = ["Snapshot", "StoredRows"]
+__all__ = ["Snapshot", "StoredRows", "moment"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(9999, 12, 31, tzinfo=UTC)
@@ -136,7 +136,7 @@ class StoredRows:
             strangers: dict[Group, Tally] = {}
             if strangers_from_ms is not None:
                 names = await connection.fetch(
-                    _TICKERS.format(table=rows.table), _moment(strangers_from_ms),
+                    _TICKERS.format(table=rows.table), moment(strangers_from_ms),
                     [span.ticker for span in spans], _STRANGERS_MAX,
                 )  # fmt: skip
                 strange = [Span(name, strangers_from_ms, None) for (name,) in names]
@@ -150,6 +150,11 @@ class StoredRows:
         found = [_DAY.search(name) for (name,) in names]
         days = [date(*map(int, match.groups())) for match in found if match is not None]
         return min(days, default=None)
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[Any]:
+        """Return the rows of a query."""
+        async with self._connection() as connection:
+            return list(await connection.fetch(sql, *arguments))
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
@@ -168,11 +173,12 @@ async def _groups(connection: Any, rows: Rows, spans: Iterable[Span]) -> dict[Gr
     found = await connection.fetch(
         _GROUPS.format(table=rows.table, text=rows.sql),
         [span.ticker for span in spans],
-        [_moment(span.from_ms) for span in spans],
-        [_END if span.to_ms is None else _moment(span.to_ms) for span in spans],
+        [moment(span.from_ms) for span in spans],
+        [_END if span.to_ms is None else moment(span.to_ms) for span in spans],
     )
     return {(row[0], row[1]): Tally(row[2], int(row[3])) for row in found}
 
 
-def _moment(ts_ms: int) -> datetime:
+def moment(ts_ms: int) -> datetime:
+    """Return epoch milliseconds as the driver takes them."""
     return _EPOCH + timedelta(milliseconds=ts_ms)

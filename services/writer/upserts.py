@@ -20,10 +20,12 @@ from services.writer.rows import extras_text
 
 __all__ = [
     "CANDLES",
+    "CHECKS",
     "GAPS",
     "SIGNALS",
     "STORED",
     "candle_columns",
+    "check_columns",
     "gap_columns",
     "signal_columns",
     "stretch_columns",
@@ -88,12 +90,20 @@ WHERE (c.open, c.high, c.low, c.close, c.volume, c.sma9, c.vwap, c.extras)
 """
 
 GAPS = """
-INSERT INTO public.gaps (id, ticker, series, started_at, ended_at, cause, state)
+INSERT INTO public.gaps (id, ticker, series, started_at, ended_at, cause, state, reason)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[],
-    $6::text[], $7::text[])
+    $6::text[], $7::text[], $8::text[])
 ON CONFLICT (id) DO UPDATE SET
     ticker = excluded.ticker, series = excluded.series, started_at = excluded.started_at,
-    ended_at = excluded.ended_at, cause = excluded.cause, state = excluded.state
+    ended_at = excluded.ended_at, cause = excluded.cause, state = excluded.state,
+    reason = excluded.reason
+"""
+
+CHECKS = """
+INSERT INTO public.session_checks (ticker, started_at, ended_at, bars)
+SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::int4[])
+ON CONFLICT (started_at, ticker) DO UPDATE SET
+    ended_at = excluded.ended_at, bars = excluded.bars, checked_at = now()
 """
 
 SIGNALS = """
@@ -180,6 +190,17 @@ def gap_columns(gaps: Sequence[Gap]) -> Columns:
         [_moment(g.to_ms) for g in gaps],
         [g.cause for g in gaps],
         [g.state for g in gaps],
+        [g.reason for g in gaps],
+    ]
+
+
+def check_columns(checks: Sequence[Gap]) -> Columns:
+    """Return the arrays that CHECKS takes."""
+    return [
+        [c.ticker for c in checks],
+        [_moment(c.from_ms) for c in checks],
+        [_moment(c.to_ms) for c in checks],
+        [c.bars if c.state == "filled" else None for c in checks],
     ]
 
 

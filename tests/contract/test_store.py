@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch
+from libs.common.events import SESSION_CHECK
 from services.writer.core import Position
 from services.writer.store import PostgresStore, Report, Store
 from tests.databases import Database
@@ -327,6 +328,38 @@ class TestCandles:
 
 class TestRowsWithAnId:
     """Gaps and signals are replaced by what is known later."""
+
+    def test_a_gap_says_why_it_cannot_be_filled(self, within: Within) -> None:
+        """The reason is a column of its own, empty while there is none."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            lost = gap(TS_MS + 1, state="unfillable", reason="no_trade")
+            await store.commit(batch_of([gap(), lost]))
+            rows = await query("SELECT reason FROM gaps ORDER BY started_at")
+            assert [row["reason"] for row in rows] == ["", "no_trade"]
+
+        within(scenario)
+
+    def test_a_session_that_was_checked_is_no_gap(self, within: Within) -> None:
+        """It has a row of its own, with the number of its bars, and the last word counts."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            told: dict[str, Any] = {
+                "id": "QQQ:session:1",
+                "cause": SESSION_CHECK,
+                "state": "filled",
+            }
+            first = batch_of([gap(**told, bars=3), gap(**told, bars=4)])
+            assert first.rows["session_checks"] == 1
+            await store.commit(first)
+            sql = "SELECT ticker, bars FROM session_checks"
+            assert await query(sql) == [{"ticker": "QQQ", "bars": 4}]
+            unknown = told | {"state": "unfillable", "reason": "no_history"}
+            await store.commit(batch_of([gap(**unknown)], before=first.after))
+            assert await query(sql) == [{"ticker": "QQQ", "bars": None}]
+            assert await query("SELECT * FROM gaps") == []
+
+        within(scenario)
 
     def test_a_gap_becomes_what_the_last_event_says(self, within: Within) -> None:
         """An open gap is closed by its id, within a batch and across batches."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["Sent", "SentTick", "read_ledger"]
+__all__ = ["Sent", "SentTick", "read_bars", "read_ledger"]
 
 
 class SentTick(msgspec.Struct, frozen=True):
@@ -38,8 +38,23 @@ Sent = dict[str, dict[int, SentTick]]
 """By ticker and time of the trade in epoch ms."""
 
 _PRICE, _VOLUME, _TRADED_MS = "3", "8", "35"
+_MINUTE_MS = "7"
 _IMAGE_MARK = "cusip"
 _WATCHED = (_PRICE, _VOLUME, _TRADED_MS)
+
+
+def read_bars(path: Path) -> dict[str, set[int]]:
+    """Return the minutes of each ticker whose bar went over the wire, by their start."""
+    bars: dict[str, set[int]] = {}
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                continue
+            for data in msgspec.json.decode(line.partition(b" ")[2]).get("data", ()):
+                if data.get("service") == "CHART_EQUITY":
+                    for item in data["content"]:
+                        bars.setdefault(item["key"], set()).add(int(item[_MINUTE_MS]))
+    return bars
 
 
 def read_ledger(path: Path) -> Sent:

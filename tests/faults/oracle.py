@@ -1,22 +1,24 @@
 """What must hold after faults: the same rows as without any, nothing lost, doubled or made up.
 
 Rows are compared as text, one canonical line each, in the order of their keys, up to an instant of
-broker time; equal tables have equal SHA-256. There are two degrees:
+broker time; equal tables have equal SHA-256. There are three degrees:
 
 - `same_rows`: nothing that the broker sent was missed. Five tables are equal, column for column,
   and every tick of the simulator's ledger is there.
+- `same_minutes`: frames were lost, which no tick tells. Candles and signals end equal here, too,
+  and each minute whose bar was never sent lies in a listed gap.
 - `same_day`: input was missed. Candles and signals end equal all the same, for the broker's history
   has the minutes; ticks cannot come back, so each one that is missing lies in a listed gap, no
   listed gap holds a stored tick, and nothing is stored that was not sent.
 
-In both, each tick's sma9 and vwap follow from the stored ticks, and its volume from the wire.
+In all, each tick's sma9 and vwap follow from the stored ticks, and its volume from the wire.
 """
 
 from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,9 +28,19 @@ from tests.faults.ledger import Sent, SentTick
 from tests.faults.tick_values import wrong_values
 from tests.faults.watch import LiveTick
 
-__all__ = ["TABLES", "Book", "Query", "Table", "read_book", "same_day", "same_rows"]
+__all__ = [
+    "TABLES",
+    "Book",
+    "Query",
+    "Table",
+    "read_book",
+    "same_day",
+    "same_minutes",
+    "same_rows",
+]
 
 _EXAMPLES_MAX = 3
+_MINUTE_MS = 60_000
 
 
 class Query(Protocol):
@@ -169,6 +181,42 @@ def same_day(
     for ticker, ticks in expected.ticks.items():
         found += _unexplained(ticker, ticks, book, until_ms)
     return [*found, *_never_lied(book, sent, live, until_ms)]
+
+
+def same_minutes(
+    book: Book,
+    expected: Book,
+    sent: Sent,
+    live: Iterable[LiveTick],
+    until_ms: int,
+    bars_sent: Mapping[str, Container[int]],
+) -> list[str]:
+    """Return what differs although frames were lost; empty when all is well."""
+    names = [f"essence of {table.name}" for table in ESSENCE]
+    found = [line for name in names for line in _difference(book, expected, name, until_ms)]
+    missing: dict[str, list[int]] = {}
+    for closed_ms, line in expected.lines["candles"]:
+        ticker, timeframe = line.split("|", 2)[:2]
+        start_ms = closed_ms - _MINUTE_MS
+        if (
+            timeframe == "1m"
+            and closed_ms < until_ms
+            and start_ms not in bars_sent.get(ticker, ())
+            and not _in_gap(ticker, start_ms, book)
+        ):
+            missing.setdefault(ticker, []).append(start_ms)
+    found += [
+        f"{len(times)} minutes of {ticker} never came and are in no gap: {_few(times)}"
+        for ticker, times in missing.items()
+    ]
+    return [*found, *_never_lied(book, sent, live, until_ms)]
+
+
+def _in_gap(ticker: str, at_ms: int, book: Book) -> bool:
+    return any(
+        name in (ticker, "*") and series == "bars" and from_ms <= at_ms < to_ms
+        for name, from_ms, to_ms, series, _ in book.gaps
+    )
 
 
 def _difference(book: Book, expected: Book, name: str, until_ms: int) -> list[str]:

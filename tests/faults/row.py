@@ -21,7 +21,11 @@ Strike = Callable[[Rig, Random], Awaitable[int]]
 
 @dataclass(frozen=True)
 class Row:
-    """A fault. `process` rows get more trials; `misses_input` says which oracle judges."""
+    """A fault. `process` rows get more trials; the last two say which oracle judges.
+
+    With `loses_frames` some of the broker's frames never came, and nothing told so but the numbers
+    of the bars; such rows have a scene of their own.
+    """
 
     name: str
     what: str
@@ -29,3 +33,4 @@ class Row:
     scene: Scene = PLAIN
     process: bool = False
     misses_input: bool = False
+    loses_frames: bool = False

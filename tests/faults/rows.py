@@ -14,6 +14,7 @@ from tests.faults.connections import CONNECTION_ROWS
 from tests.faults.deaths import DEATH_ROWS
 from tests.faults.disk_faults import DISK_ROWS
 from tests.faults.flipped import FLIPPED_ROWS
+from tests.faults.lossy import LOSSY_ROWS
 from tests.faults.rig import CORE, SERVERS, SERVICES, UP_WITHIN_S, Rig
 from tests.faults.row import Row
 from tests.faults.scale import SCALE_ROWS
@@ -104,4 +105,5 @@ ROWS: tuple[Row, ...] = (
     *ABSENCE_ROWS,
     *SPOOL_ROWS,
     *WIRE_ROWS,
+    *LOSSY_ROWS,
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from libs.common.clock import SystemClock
+from services.ingest.budget import RequestBudget
 from services.ingest.schwab import Account, RequestFailed
 from services.ingest.token_file import TokenFile, TokenInvalid
 
@@ -21,6 +23,11 @@ OLD_TOKEN = {
 }  # fmt: skip
 LOGIN_S = 1_795_000_000
 EXPIRED = {"creation_timestamp": LOGIN_S, "token": OLD_TOKEN}
+
+
+def unlimited() -> RequestBudget:
+    """A budget that no test here uses up."""
+    return RequestBudget(100, SystemClock())
 
 
 def ask(
@@ -57,7 +64,9 @@ def ask(
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
         hear: Callable[[str], None] = (heard if heard is not None else []).append
-        account = Account("key", "secret", token_file, f"http://127.0.0.1:{port}", hear)
+        account = Account(
+            "key", "secret", token_file, f"http://127.0.0.1:{port}", hear, budget=unlimited()
+        )
         try:
             outcome = await _outcome(lambda: account.minutes("QQQ", NOW_MS - DAY_MS, NOW_MS))
             used.append(account.client().token_metadata.token["access_token"])
@@ -133,7 +142,7 @@ def test_the_age_goes_back_to_the_login_and_stays_known(token_file: Path) -> Non
     """A refused token does not get younger because there is no client any more."""
 
     async def main() -> None:
-        account = Account("key", "secret", token_file, None)
+        account = Account("key", "secret", token_file, None, budget=unlimited())
         assert account.token_age_s(NOW_MS) == 0
         account.client()
         await account.forget_client()

@@ -32,6 +32,7 @@ PRIVATE = {
     "daily_pnl",
     "stream_positions",
     "streaming_metrics",
+    "session_checks",
     "kite_meta",
     "kite_migrations",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from cli.health import TickerHealth, check_database, check_reconciled
+from cli.health import TickerHealth, check_database, check_minutes, check_reconciled
 
 GOOD = TickerHealth("QQQ", "healthy", 1.5, 250, 0.0, True)
 
@@ -81,3 +81,25 @@ def test_a_difference_is_a_fault_until_it_is_mended() -> None:
 def test_before_the_first_comparison_nobody_can_say() -> None:
     """Neither healthy nor a fault."""
     assert check_reconciled("", now_s=0.0).ok is None
+
+
+LOOKED = "kite_writer_unexplained_sessions 3.0\n"
+
+
+def test_every_minute_explained_is_healthy() -> None:
+    """The line says so in these words."""
+    check = check_minutes(f"{LOOKED}kite_writer_unexplained_minutes 0.0\n")
+    assert (check.ok, check.detail) == (True, "unexplained minutes: 0 in 3 sessions")
+
+
+def test_an_unexplained_minute_is_a_fault() -> None:
+    """It says how many, and where the places are named."""
+    check = check_minutes(f"{LOOKED}kite_writer_unexplained_minutes 7.0\n")
+    assert check.ok is False
+    assert check.detail.startswith("unexplained minutes: 7; ./kite logs writer")
+
+
+@pytest.mark.parametrize("metrics", ["", "kite_writer_unexplained_minutes 0.0\n"])
+def test_minutes_that_nobody_has_counted_are_not_called_explained(metrics: str) -> None:
+    """Just after the start, or with a writer that compares nothing."""
+    assert check_minutes(metrics).ok is None

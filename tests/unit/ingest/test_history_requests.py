@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.backfill import PAUSE_S_MAX, TRIES_MAX, Backfill, RequestBudget
+from services.ingest.backfill import PAUSE_S_MAX, TRIES_MAX, Backfill
 from services.ingest.candles import CANDLES_MAX, minutes_of
 from services.ingest.core import DayWanted
 from services.ingest.inbox import INBOX_ITEMS_MAX, Inbox
@@ -89,22 +89,6 @@ class TestBackfill:
         job = backfill.next(now_s, 0)
         assert job is not None
         assert job.last_try
-
-
-def test_the_budget_lets_only_so_many_pass() -> None:
-    """The next one waits for the minute to pass."""
-
-    async def passes() -> int:
-        budget = RequestBudget(3)
-        for number in range(10):
-            try:
-                async with asyncio.timeout(0.05):
-                    await budget.take()
-            except TimeoutError:
-                return number
-        return 10
-
-    assert asyncio.run(passes()) == 3
 
 
 def candle(minute: int, **changes: object) -> dict[str, object]:

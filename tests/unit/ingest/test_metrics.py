@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from libs.common.events import Clock, Gap, GapSeries, GapState
+from msgspec import structs
+
+from libs.common.events import SESSION_CHECK, Clock, Gap, GapSeries, GapState
 from libs.common.telemetry import Metrics
 from services.ingest.core import Core, Step
 from services.ingest.metrics import IngestMetrics
 from tests.unit.ingest.builders import OPEN_MS
 
 
-def gap(state: GapState, series: GapSeries = "bars") -> Gap:
+def gap(state: GapState, series: GapSeries = "bars", reason: str = "") -> Gap:
     """A gap of five minutes."""
-    return Gap(f"QQQ:{series}:1", "QQQ", series, OPEN_MS, OPEN_MS + 300_000, "restart", state)
+    end_ms = OPEN_MS + 300_000
+    return Gap(f"QQQ:{series}:1", "QQQ", series, OPEN_MS, end_ms, "restart", state, reason)
 
 
 def test_gaps_are_counted_by_what_became_of_them() -> None:
@@ -19,14 +22,29 @@ def test_gaps_are_counted_by_what_became_of_them() -> None:
     registry = Metrics()
     metrics = IngestMetrics(registry)
 
-    def count(series: str, state: str) -> float | None:
-        labels = {"series": series, "state": state}
+    def count(series: str, state: str, reason: str = "") -> float | None:
+        labels = {"series": series, "state": state, "reason": reason}
         return registry.registry.get_sample_value("kite_ingest_gaps_total", labels)
 
-    assert count("bars", "unfillable") == 0
-    metrics.step(Step(OPEN_MS, [gap("open"), gap("unfillable"), Clock(OPEN_MS)]))
-    assert (count("bars", "open"), count("bars", "unfillable")) == (1, 1)
-    assert count("ticks", "unfillable") == 0
+    assert count("bars", "unfillable", "incomplete") == 0
+    lost = gap("unfillable", reason="incomplete")
+    metrics.step(Step(OPEN_MS, [gap("open"), lost, Clock(OPEN_MS)]))
+    assert (count("bars", "open"), count("bars", "unfillable", "incomplete")) == (1, 1)
+    assert count("bars", "unfillable", "no_trade") == 0
+    assert count("ticks", "unfillable", "tick_series") == 0
+
+
+def test_sessions_that_were_checked_are_no_gaps() -> None:
+    """They have a counter of their own, by what came of it."""
+    registry = Metrics()
+    metrics = IngestMetrics(registry)
+    check = structs.replace(gap("filled"), cause=SESSION_CHECK)
+    metrics.step(Step(OPEN_MS, [check], checked=["equal"]))
+    value = registry.registry.get_sample_value
+    filled = {"series": "bars", "state": "filled", "reason": ""}
+    assert value("kite_ingest_gaps_total", filled) == 0
+    assert value("kite_ingest_sessions_checked_total", {"outcome": "equal"}) == 1
+    assert value("kite_ingest_sessions_checked_total", {"outcome": "corrected"}) == 0
 
 
 def test_what_calls_a_person_begins_at_zero() -> None:
