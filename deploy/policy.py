@@ -9,8 +9,8 @@ is not said here is refused.
   consumers.
 - The gateway, which faces browsers, reads streams without a consumer and publishes commands only.
 - In the database the writer is the owner, because COPY and new partitions need that, or through
-  Supabase's REST interface the service role, which calls a few functions. Everybody else reads, each
-  no more than is listed. The web roles are those of Supabase.
+  Supabase's REST interface the service role, which calls a few functions. Everybody else reads,
+  each no more than is listed. The web roles are those of Supabase.
 """
 
 from __future__ import annotations

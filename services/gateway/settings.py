@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta
 
+from libs.common.addresses import is_loopback
 from libs.common.settings import Port, Positive, ServiceSettings
 
-__all__ = ["Settings", "is_loopback"]
+__all__ = ["Settings"]
 
 
 class Settings(ServiceSettings, frozen=True, kw_only=True):
@@ -99,16 +99,6 @@ _ORIGIN = (
     "KITE_GATEWAY_ORIGINS: {!r} is no origin: expected https://host or http://host:port, without "
     "a path"
 )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address or name means this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_postgres_address(dsn: str) -> bool:

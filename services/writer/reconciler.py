@@ -30,6 +30,7 @@ from services.writer.core import Position
 from services.writer.file_comparison import FileComparison
 from services.writer.findings import Finding, Lane
 from services.writer.settings import Settings
+from services.writer.sinks import open_rows
 from services.writer.stored import StoredRows
 
 __all__ = ["Reconciler", "shape_faults"]
@@ -70,11 +71,7 @@ class Reconciler:
             work.result()
 
     async def _work(self) -> None:
-        settings = self._runtime.settings
-        stored = StoredRows(
-            settings.pg_dsn, statement_timeout_s=settings.writer_statement_timeout_s
-        )
-        async with stored:
+        async with open_rows(self._runtime.settings) as stored:
             await asyncio.gather(self._looks(stored), self._rounds(stored))
 
     async def _looks(self, stored: StoredRows) -> None:

@@ -40,17 +40,19 @@ from services.writer.rows import CANDLE_COLUMNS, INDICATOR_COLUMNS, TICK_COLUMNS
 __all__ = [
     "CONNECT_TIMEOUT_S",
     "DRIVER_ERRORS",
+    "PARTITIONS_CACHED_MAX",
     "PostgresStore",
     "Report",
     "Store",
     "one_line",
+    "require_owner",
 ]
 
 CONNECT_TIMEOUT_S = 10.0
 _COMMAND_MARGIN_S = 10
 # Nobody holds for long what another writer waits for, unless it was stopped in the middle.
 _LOCK_TIMEOUT_S = 2
-_PARTITIONS_CACHED_MAX = 4096
+PARTITIONS_CACHED_MAX = 4096
 _LINES_PER_BITE = 500
 
 # SQLSTATE classes: the data themselves are wrong, and will be the next time.
@@ -197,12 +199,7 @@ class PostgresStore:
         async with self._connection() as connection:
             for key, wanted in meta.items():
                 await connection.execute(_CLAIM_META, key, wanted)
-                found = await connection.fetchval(_META, key)
-                if found != wanted:
-                    raise StoreMismatch(
-                        f"the database was made for {key} {found!r}, this writer runs for "
-                        f"{wanted!r}: use another database, or set KITE_{key.upper()}={found}"
-                    )
+                require_owner(key, wanted, await connection.fetchval(_META, key))
 
     async def position(self, stream: str, partition: int) -> Position | None:
         """See Store."""
@@ -269,7 +266,7 @@ class PostgresStore:
             await connection.execute(_PRUNE, before_ms)
 
     async def _ensure_partitions(self, connection: Any, batch: Batch) -> None:
-        if len(self._partitions) > _PARTITIONS_CACHED_MAX:
+        if len(self._partitions) > PARTITIONS_CACHED_MAX:
             self._partitions.clear()
         for table, day in sorted(batch.partitions - self._partitions):
             try:
@@ -301,6 +298,15 @@ class PostgresStore:
             raise StoreUnavailable(one_line(error)) from error
         except DRIVER_ERRORS as error:
             raise StoreUnavailable(one_line(error)) from error
+
+
+def require_owner(key: str, wanted: str, found: str | None) -> None:
+    """Raise StoreMismatch unless the database says of `key` what this writer runs for."""
+    if found != wanted:
+        raise StoreMismatch(
+            f"the database was made for {key} {found!r}, this writer runs for {wanted!r}: use "
+            f"another database, or set KITE_{key.upper()}={found}"
+        )
 
 
 async def _keep_session(_: object) -> None:

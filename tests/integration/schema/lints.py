@@ -63,8 +63,8 @@ _RULES = {
         WHERE web.id <> 0 AND has_function_privilege(web.id, f.id, 'EXECUTE')
           AND NOT (web.name = 'service_role' AND f.name = ANY ({lent}))""",
     "everybody may call a function that lends its owner's rights": """
-        SELECT f.name FROM functions AS f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner)))
-            AS a
+        SELECT f.name FROM functions AS f,
+            aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) AS a
         WHERE f.prosecdef AND a.grantee = 0""",
     "a view lends its owner's rights": """
         SELECT name FROM relations

@@ -211,8 +211,8 @@ def test_every_role_on_every_function_and_schema(filled: Database, role: str) ->
             "kite_commit": "SELECT kite_commit('MARKET', 0, 1, 0, 1, 1)",
             "kite_claim": "SELECT kite_claim('{}')",
             "kite_positions": "SELECT kite_positions()",
-            "kite_report": "SELECT kite_report('{\"instance\": \"a:1\", \"now_ms\": 1, \"status\": "
-            "\"running\", \"batches\": 0, \"records\": 0, \"errors\": 0, \"processing_ms\": 0}')",
+            "kite_report": 'SELECT kite_report(\'{"instance": "a:1", "now_ms": 1, "status": '
+            '"running", "batches": 0, "records": 0, "errors": 0, "processing_ms": 0}\')',
             "kite_prune_reports": "SELECT kite_prune_reports(0)",
             "kite_database_bytes": "SELECT kite_database_bytes()",
             "kite_tally": "SELECT kite_tally('MARKET', 0, '{}', '{}', '{}', 0)",
