@@ -176,7 +176,7 @@ class RestApi:
                     f"be this project's secret or service_role key, {WHERE_KEYS_ARE}"
                 ]
             )
-        if status in _NOT_FOUND and not code.startswith("PGRST"):
+        if status in _NOT_FOUND and not code:
             return SettingsError(
                 [
                     f"KITE_SUPABASE_URL: {self._url} answers, but not as a Supabase project "

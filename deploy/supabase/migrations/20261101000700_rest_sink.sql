@@ -126,18 +126,22 @@ begin
             kite_commit.stream, kite_commit.partition, kite_commit.before_seq);
     end if;
 
-    insert into public.equity_data (ticker, "timestamp", price, volume, total_volume, bid, ask)
-    select r.*
-    from json_to_record(kite_commit.equity_data) as c(
-            ticker text[], "timestamp" timestamptz[], price numeric[], volume bigint[],
-            total_volume bigint[], bid numeric[], ask numeric[]),
-        unnest(c.ticker, c."timestamp", c.price, c.volume, c.total_volume, c.bid, c.ask) as r;
+    if kite_commit.equity_data is not null then
+        insert into public.equity_data (ticker, "timestamp", price, volume, total_volume, bid, ask)
+        select r.*
+        from json_to_record(kite_commit.equity_data) as c(
+                ticker text[], "timestamp" timestamptz[], price numeric[], volume bigint[],
+                total_volume bigint[], bid numeric[], ask numeric[]),
+            unnest(c.ticker, c."timestamp", c.price, c.volume, c.total_volume, c.bid, c.ask) as r;
+    end if;
 
-    insert into public.indicators (ticker, "timestamp", sma9, vwap)
-    select r.*
-    from json_to_record(kite_commit.indicators) as c(
-            ticker text[], "timestamp" timestamptz[], sma9 numeric[], vwap numeric[]),
-        unnest(c.ticker, c."timestamp", c.sma9, c.vwap) as r;
+    if kite_commit.indicators is not null then
+        insert into public.indicators (ticker, "timestamp", sma9, vwap)
+        select r.*
+        from json_to_record(kite_commit.indicators) as c(
+                ticker text[], "timestamp" timestamptz[], sma9 numeric[], vwap numeric[]),
+            unnest(c.ticker, c."timestamp", c.sma9, c.vwap) as r;
+    end if;
 
     -- A candle equal to the stored one changes nothing; what a different one replaces is kept. The
     -- look-up stands in a subquery with OFFSET 0: always one probe of the key per candle.
@@ -183,31 +187,35 @@ begin
                 excluded.volume, excluded.sma9, excluded.vwap, excluded.extras);
     end loop;
 
-    insert into public.gaps (id, ticker, series, started_at, ended_at, cause, state)
-    select r.*
-    from json_to_record(kite_commit.gaps) as c(
-            id text[], ticker text[], series text[], started_at timestamptz[],
-            ended_at timestamptz[], cause text[], state text[]),
-        unnest(c.id, c.ticker, c.series, c.started_at, c.ended_at, c.cause, c.state) as r
-    on conflict (id) do update set
-        ticker = excluded.ticker, series = excluded.series, started_at = excluded.started_at,
-        ended_at = excluded.ended_at, cause = excluded.cause, state = excluded.state;
+    if kite_commit.gaps is not null then
+        insert into public.gaps (id, ticker, series, started_at, ended_at, cause, state)
+        select r.*
+        from json_to_record(kite_commit.gaps) as c(
+                id text[], ticker text[], series text[], started_at timestamptz[],
+                ended_at timestamptz[], cause text[], state text[]),
+            unnest(c.id, c.ticker, c.series, c.started_at, c.ended_at, c.cause, c.state) as r
+        on conflict (id) do update set
+            ticker = excluded.ticker, series = excluded.series, started_at = excluded.started_at,
+            ended_at = excluded.ended_at, cause = excluded.cause, state = excluded.state;
+    end if;
 
-    insert into public.signals as s (id, revision, state, late, ticker, timeframe, "timestamp", kind,
-        direction, price, sma9, vwap)
-    select r.*
-    from json_to_record(kite_commit.signals) as c(
-            id text[], revision integer[], state text[], late boolean[], ticker text[],
-            timeframe text[], "timestamp" timestamptz[], kind text[], direction text[],
-            price numeric[], sma9 numeric[], vwap numeric[]),
-        unnest(c.id, c.revision, c.state, c.late, c.ticker, c.timeframe, c."timestamp", c.kind,
-            c.direction, c.price, c.sma9, c.vwap) as r
-    on conflict (id) do update set
-        revision = excluded.revision, state = excluded.state, late = excluded.late,
-        ticker = excluded.ticker, timeframe = excluded.timeframe,
-        "timestamp" = excluded."timestamp", kind = excluded.kind, direction = excluded.direction,
-        price = excluded.price, sma9 = excluded.sma9, vwap = excluded.vwap
-    where excluded.revision > s.revision;
+    if kite_commit.signals is not null then
+        insert into public.signals as s (id, revision, state, late, ticker, timeframe, "timestamp", kind,
+            direction, price, sma9, vwap)
+        select r.*
+        from json_to_record(kite_commit.signals) as c(
+                id text[], revision integer[], state text[], late boolean[], ticker text[],
+                timeframe text[], "timestamp" timestamptz[], kind text[], direction text[],
+                price numeric[], sma9 numeric[], vwap numeric[]),
+            unnest(c.id, c.revision, c.state, c.late, c.ticker, c.timeframe, c."timestamp", c.kind,
+                c.direction, c.price, c.sma9, c.vwap) as r
+        on conflict (id) do update set
+            revision = excluded.revision, state = excluded.state, late = excluded.late,
+            ticker = excluded.ticker, timeframe = excluded.timeframe,
+            "timestamp" = excluded."timestamp", kind = excluded.kind, direction = excluded.direction,
+            price = excluded.price, sma9 = excluded.sma9, vwap = excluded.vwap
+        where excluded.revision > s.revision;
+    end if;
 
     return jsonb_build_object('seq', kite_commit.seq);
 end
