@@ -86,7 +86,9 @@ async def swept(writer: Writer, partitions: int = 1) -> None:
         await eventually_async(all_later, DEADLINE_S, "every lane is compared")
 
 
-@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize(
+    ("sink", "partitions"), [("copy", 1), ("copy", 3), ("rest", 1)], indirect=["sink"]
+)
 def test_equal_streams_and_rows_are_silent(
     fresh_nats: NatsServer, migrated_database: Database, sink: Sink, partitions: int
 ) -> None:
