@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from libs.common.settings import Positive, ServiceSettings
+from libs.common.postgres import DatabaseSettings
+from libs.common.settings import Positive
 from services.writer.project import key_fault, url_fault
 
 __all__ = ["REST_INPUT_BYTES_MAX", "REST_ROWS_MAX", "Settings"]
 
 
-class Settings(ServiceSettings, frozen=True, kw_only=True):
+class Settings(DatabaseSettings, frozen=True, kw_only=True):
     """The database, and how rows are batched.
 
     `writer_sink` says how rows get into it. `copy`: over a connection to Postgres, for which
@@ -66,12 +66,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
         return ("pg_dsn",)
 
     def _copy_problems(self) -> list[str]:
-        try:
-            address = urlsplit(self.pg_dsn)
-            usable = address.scheme in ("postgres", "postgresql") and (address.port or 1) > 0
-        except ValueError:
-            usable = False
-        return [] if usable else [_DSN]
+        fault = self.pg_fault(self.pg_dsn)
+        return [fault] if fault else []
 
     def _rest_problems(self) -> list[str]:
         problems = []
@@ -93,7 +89,3 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
 # What stays within the 16 MiB that `kite_commit` takes, with a frame more than the limit.
 REST_ROWS_MAX = 20_000
 REST_INPUT_BYTES_MAX = 4 * 1024 * 1024
-_DSN = (
-    "KITE_PG_DSN: its value is not a Postgres address: expected "
-    "postgresql://user:password@host:port/database"
-)

@@ -32,7 +32,10 @@ def open_store(settings: Settings) -> PostgresStore | RestStore:
             statement_timeout_s=timeout_s,
         )
     return PostgresStore(
-        settings.pg_dsn, connections_max=connections_max, statement_timeout_s=timeout_s
+        settings.secured(settings.pg_dsn),
+        connections_max=connections_max,
+        statement_timeout_s=timeout_s,
+        by_transaction=settings.by_transaction(settings.pg_dsn),
     )
 
 
@@ -45,4 +48,8 @@ def open_rows(settings: Settings) -> PostgresRows | RestRows:
         return RestRows(
             settings.supabase_url, settings.supabase_service_key, statement_timeout_s=timeout_s
         )
-    return PostgresRows(settings.pg_dsn, statement_timeout_s=timeout_s)
+    return PostgresRows(
+        settings.secured(settings.pg_dsn),
+        statement_timeout_s=timeout_s,
+        by_transaction=settings.by_transaction(settings.pg_dsn),
+    )

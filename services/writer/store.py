@@ -32,6 +32,7 @@ from msgspec import Struct
 from libs.common import failpoints
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch, StoreUnavailable
 from libs.common.events import Candle
+from libs.common.postgres import Pool, pooler_hint
 from libs.common.telemetry import get_logger
 from services.writer import upserts
 from services.writer.core import Batch, Lines, Position
@@ -157,32 +158,35 @@ class PostgresStore:
     Connections are made when they are needed, so it starts while the database is away.
     """
 
-    def __init__(self, dsn: str, *, connections_max: int, statement_timeout_s: int) -> None:
-        self._dsn = dsn
-        self._connections_max = connections_max
-        self._statement_timeout_s = statement_timeout_s
-        self._pool: asyncpg.Pool[Any] | None = None
-        self._partitions: set[tuple[str, date]] = set()
-
-    async def __aenter__(self) -> PostgresStore:
-        limit_ms = str(self._statement_timeout_s * 1000)
-        self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=0,
-            max_size=self._connections_max,
-            timeout=CONNECT_TIMEOUT_S,
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        connections_max: int,
+        statement_timeout_s: int,
+        by_transaction: bool = False,
+    ) -> None:
+        limit_ms = str(statement_timeout_s * 1000)
+        self._pool = Pool(
+            dsn,
+            name="kite-writer",
+            connections_max=connections_max,
+            timeout_s=CONNECT_TIMEOUT_S,
             # The server's own limit comes first and says more; this one is for a silent network.
-            command_timeout=self._statement_timeout_s + _COMMAND_MARGIN_S,
-            reset=_keep_session,
-            server_settings={
-                "application_name": "kite-writer",
+            command_timeout_s=statement_timeout_s + _COMMAND_MARGIN_S,
+            session={
                 "statement_timeout": limit_ms,
                 "lock_timeout": str(_LOCK_TIMEOUT_S * 1000),
                 # Not the only answer to a writer that was frozen, see `_END_STALLED`.
                 "idle_in_transaction_session_timeout": limit_ms,
                 "timezone": "UTC",
             },
+            by_transaction=by_transaction,
         )
+        self._partitions: set[tuple[str, date]] = set()
+
+    async def __aenter__(self) -> PostgresStore:
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
@@ -191,8 +195,7 @@ class PostgresStore:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
+        await self._pool.__aexit__(kind, error, traceback)
 
     async def claim(self, meta: Mapping[str, str]) -> None:
         """See Store."""
@@ -217,8 +220,10 @@ class PostgresStore:
             raise
 
     async def _commit(self, batch: Batch) -> None:
+        if batch.partitions - self._partitions:
+            async with self._connection() as connection:
+                await self._ensure_partitions(connection, batch)
         async with self._connection() as connection:
-            await self._ensure_partitions(connection, batch)
             failpoints.reach("writer.transaction.before")
             async with connection.transaction():
                 await _move_position(connection, batch)
@@ -280,9 +285,8 @@ class PostgresStore:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         """Lend a connection; whatever the driver raises meanwhile comes out as an error of ours."""
-        assert self._pool is not None, "the store is used outside its context"
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.lend() as connection:
                 try:
                     yield connection
                 except DRIVER_ERRORS:
@@ -295,7 +299,7 @@ class PostgresStore:
                 self._partitions.clear()  # somebody removed one: make it again
             elif (error.sqlstate or "")[:2] in (_DATA_EXCEPTION, _CONSTRAINT_VIOLATION):
                 raise RowsRefused(one_line(error)) from error
-            raise StoreUnavailable(one_line(error)) from error
+            raise StoreUnavailable(one_line(error) + pooler_hint(error)) from error
         except DRIVER_ERRORS as error:
             raise StoreUnavailable(one_line(error)) from error
 
@@ -307,10 +311,6 @@ def require_owner(key: str, wanted: str, found: str | None) -> None:
             f"the database was made for {key} {found!r}, this writer runs for {wanted!r}: use "
             f"another database, or set KITE_{key.upper()}={found}"
         )
-
-
-async def _keep_session(_: object) -> None:
-    """Reset nothing when a connection comes back: our transactions leave no trace in it."""
 
 
 async def _move_position(connection: Any, batch: Batch) -> None:

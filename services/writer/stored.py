@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import asyncpg
 
 from libs.common.errors import StoreUnavailable
+from libs.common.postgres import Pool, pooler_hint
 from services.writer.core import Position
 from services.writer.findings import Lane
 from services.writer.ledger import Group, Rows, Span, Tally
@@ -104,25 +105,23 @@ class StoredRows(Protocol):
 class PostgresRows:
     """Reads over a connection to Postgres; an async context manager."""
 
-    def __init__(self, dsn: str, *, statement_timeout_s: int) -> None:
-        self._dsn = dsn
-        self._statement_timeout_s = statement_timeout_s
-        self._pool: asyncpg.Pool[Any] | None = None
-
-    async def __aenter__(self) -> PostgresRows:
-        self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=0,
-            max_size=1,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=self._statement_timeout_s + CONNECT_TIMEOUT_S,
-            server_settings={
-                "application_name": "kite-reconciler",
+    def __init__(self, dsn: str, *, statement_timeout_s: int, by_transaction: bool = False) -> None:
+        self._pool = Pool(
+            dsn,
+            name="kite-reconciler",
+            connections_max=1,
+            timeout_s=CONNECT_TIMEOUT_S,
+            command_timeout_s=statement_timeout_s + CONNECT_TIMEOUT_S,
+            session={
                 "default_transaction_read_only": "on",
-                "statement_timeout": str(self._statement_timeout_s * 1000),
+                "statement_timeout": str(statement_timeout_s * 1000),
                 "timezone": "UTC",
             },
+            by_transaction=by_transaction,
         )
+
+    async def __aenter__(self) -> PostgresRows:
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
@@ -131,8 +130,7 @@ class PostgresRows:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
+        await self._pool.__aexit__(kind, error, traceback)
 
     async def positions(self) -> dict[Lane, Position]:
         """See StoredRows."""
@@ -154,10 +152,7 @@ class PostgresRows:
         strangers_from_ms: int | None,
     ) -> Snapshot:
         """See StoredRows."""
-        async with (
-            self._connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        async with self._connection(snapshot=True) as connection:
             row = await connection.fetchrow(_POSITION, *lane)
             position = None if row is None else Position(*row)
             groups = await _groups(connection, rows, spans)
@@ -180,13 +175,12 @@ class PostgresRows:
         return min(days, default=None)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        assert self._pool is not None, "the store is used outside its context"
+    async def _connection(self, *, snapshot: bool = False) -> AsyncIterator[Any]:
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.lend(snapshot=snapshot) as connection:
                 yield connection
         except (asyncpg.PostgresError, *DRIVER_ERRORS) as error:
-            raise StoreUnavailable(one_line(error)) from error
+            raise StoreUnavailable(one_line(error) + pooler_hint(error)) from error
 
 
 async def _groups(connection: Any, rows: Rows, spans: Iterable[Span]) -> dict[Group, Tally]:
