@@ -22,14 +22,14 @@ from cli.home import Home
 from cli.output import console, table
 from cli.programs import ask
 from cli.state import NotRunningError, StackState
+from deploy.supabase.migrate import connect
 from libs.common.clock import SystemClock
-from libs.common.errors import SettingsError
+from libs.common.errors import SettingsError, StoreUnavailable
 
 __all__ = ["Check", "TickerHealth", "check_database", "run"]
 
 FRESH_S_MAX = 60.0
 ERROR_RATE_MAX = 0.05
-_CONNECT_WAIT_S = 5.0
 # The writer reports every 15 s; before that nobody knows the broker's time.
 _FIRST_REPORT_S = 45.0
 _REPORTED = "select count(*) from streaming_metrics where timestamp > now() - interval '2 minutes'"
@@ -113,12 +113,14 @@ async def _ask(
     dsn: str, tickers: tuple[str, ...], young: bool
 ) -> tuple[list[Check], list[TickerHealth]]:
     try:
-        connection = await asyncpg.connect(dsn, timeout=_CONNECT_WAIT_S)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
-        return [Check("database", False, f"cannot be reached: {str(error) or 'no answer'}")], []
+        connection = await connect(dsn)
+    except StoreUnavailable as error:
+        return [Check("database", False, str(error).removeprefix("the database "))], []
     try:
-        reported = bool(await connection.fetchval(_REPORTED))
-        answers = [await _ticker(connection, ticker) for ticker in tickers]
+        # One transaction, because a pooler may lend a connection for no longer.
+        async with connection.transaction(readonly=True):
+            reported = bool(await connection.fetchval(_REPORTED))
+            answers = [await _ticker(connection, ticker) for ticker in tickers]
     except asyncpg.PostgresError as error:
         return [Check("database", False, f"reachable, but refuses: {error}")], []
     finally:

@@ -8,8 +8,9 @@ is not said here is refused.
   and gets its answers in an inbox of its own. Nobody but `admin` makes or deletes streams and
   consumers.
 - The gateway, which faces browsers, reads streams without a consumer and publishes commands only.
-- In the database the writer is the owner, because COPY and new partitions need that. Everybody else
-  reads, each no more than is listed. The web roles are those of Supabase.
+- In the database the writer is the owner, because COPY and new partitions need that, or through
+  Supabase's REST interface the service role, which calls a few functions. Everybody else reads,
+  each no more than is listed. The web roles are those of Supabase.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "OBSERVER",
     "OPERATIONS",
     "PUBLIC",
+    "REST_SINK",
     "TABLES",
     "TRADING",
     "WEB_ROLES",
@@ -150,7 +152,19 @@ OPERATIONS: Final = (
 TABLES: Final = MARKET_DATA + TRADING + OPERATIONS
 
 _HEALTH = "get_streaming_health(text)"
-FUNCTIONS: Final = (_HEALTH, "kite_ensure_partition(text, date)")
+# What the writer calls through Supabase's REST interface, as whoever holds the service key.
+REST_SINK: Final = (
+    "kite_ensure_partition(text, date)",
+    "kite_commit(text, integer, bigint, bigint, bigint, bigint, json, json, json, json, json)",
+    "kite_claim(jsonb)",
+    "kite_positions()",
+    "kite_report(jsonb)",
+    "kite_prune_reports(bigint)",
+    "kite_database_bytes()",
+    "kite_tally(text, integer, text[], bigint[], bigint[], bigint, integer)",
+    "kite_first_day(text)",
+)
+FUNCTIONS: Final = (_HEALTH, *REST_SINK)
 
 # Also what is in tables that are yet to be made, and partitions by their own names.
 EVERYTHING: Final = ("*",)
@@ -187,7 +201,8 @@ DATABASE_ROLES: Final[Mapping[str, DatabaseRole]] = MappingProxyType(
         ),
         "anon": DatabaseRole(reads=MARKET_DATA, logs_in=False),
         "authenticated": DatabaseRole(reads=MARKET_DATA, logs_in=False),
-        "service_role": DatabaseRole(logs_in=False),
+        # No table, only what the writer calls: each function is one thing that it does.
+        "service_role": DatabaseRole(calls=REST_SINK, logs_in=False),
     }
 )
 WEB_ROLES: Final = tuple(name for name, role in DATABASE_ROLES.items() if not role.logs_in)

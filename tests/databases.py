@@ -37,11 +37,11 @@ class Database:
     backup: str
 
 
-def as_superuser(server: PostgresServer, *statements: str) -> None:
-    """Run statements outside any test's database."""
+def as_superuser(server: PostgresServer, *statements: str, database: str = "postgres") -> None:
+    """Run statements, unless another is named outside any test's database."""
 
     async def run() -> None:
-        connection = await asyncpg.connect(server.dsn(SUPERUSER, "postgres"))
+        connection = await asyncpg.connect(server.dsn(SUPERUSER, database))
         try:
             for statement in statements:
                 await connection.execute(statement)

@@ -1,19 +1,17 @@
-"""A stand-in for PostgREST in front of a real Postgres: as much of it as the page asks for.
+"""A stand-in for PostgREST in front of a real Postgres: as much of it as page and writer ask for.
 
-Each request is one read-only transaction as the role that its JWT names, so grants and row-level
-security decide what is seen, as they do behind Supabase. It knows `select` of columns, the filters
-`eq`, `gt`, `gte` and `lt`, `order` and `limit`, hands out at most 1,000 rows, and refuses all else.
-Source: https://docs.postgrest.org/en/stable/references/api/tables_views.html
+Each request is one transaction as the role that its key names, so grants and row-level security
+decide what is seen and done, as they do behind Supabase. Of tables it knows `select` of columns,
+the filters `eq`, `gt`, `gte` and `lt`, `order` and `limit`, hands out at most 1,000 rows, and lets
+nobody write. Functions (`rpc_calls.py`) are called by POST with their arguments by name. All else
+is refused.
+Sources: https://docs.postgrest.org/en/stable/references/api/tables_views.html and
+https://docs.postgrest.org/en/stable/references/api/functions.html
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import json
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +20,14 @@ from typing import Any
 import asyncpg
 from aiohttp import web
 
-__all__ = ["anon_key", "postgrest"]
+from tests.api_keys import anon_key, claims_of, service_key
+from tests.rpc_calls import Refused, call_function, checked_name, in_transaction
+
+__all__ = ["anon_key", "postgrest", "service_key"]
 
 ROWS_MAX = 1000
-_SECRET = b"a secret that only this stand-in and its keys share"
-_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_BODY_BYTES_MAX = 64 << 20
+_CONNECTIONS_MAX = 10
 _OPERATORS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<"}
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -37,46 +38,12 @@ _CORS = {
 }
 
 
-def anon_key(role: str = "anon") -> str:
-    """Return a key as Supabase hands them out: a JWT (HS256) that names a role."""
-    parts = [_coded(json.dumps(each).encode()) for each in ({"alg": "HS256"}, {"role": role})]
-    signed = ".".join(parts)
-    return f"{signed}.{_coded(hmac.digest(_SECRET, signed.encode(), hashlib.sha256))}"
-
-
-def _coded(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-class _Refused(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"code": code, "message": message, "details": None, "hint": None}
-
-
-def _role(key: str) -> str:
-    signed, _, signature = key.rpartition(".")
-    wanted = _coded(hmac.digest(_SECRET, signed.encode(), hashlib.sha256))
-    if not hmac.compare_digest(signature, wanted):
-        raise _Refused(401, "PGRST301", "JWSError JWSInvalidSignature")
-    payload = signed.partition(".")[2]
-    role: str = json.loads(base64.urlsafe_b64decode(payload + "=="))["role"]
-    return _name(role)
-
-
-def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
-        raise _Refused(400, "PGRST100", f'failed to parse "{text}"')
-    return text
-
-
 def _query(table: str, asked: list[tuple[str, str]]) -> str:
     """Return the SQL for a request, with all names and values checked or quoted."""
     columns, order, limit, conditions = "*", "", ROWS_MAX, ["true"]
     for name, value in asked:
         if name == "select":
-            columns = ", ".join(_name(column) for column in value.split(","))
+            columns = ", ".join(checked_name(column) for column in value.split(","))
         elif name == "order":
             order = "order by " + ", ".join(_ordering(part) for part in value.split(","))
         elif name == "limit":
@@ -84,11 +51,11 @@ def _query(table: str, asked: list[tuple[str, str]]) -> str:
         else:
             operator, _, text = value.partition(".")
             if operator not in _OPERATORS:
-                raise _Refused(400, "PGRST100", f"failed to parse filter ({value})")
+                raise Refused(400, "PGRST100", f"failed to parse filter ({value})")
             quoted = text.replace("'", "''")
-            conditions.append(f"{_name(name)} {_OPERATORS[operator]} '{quoted}'")
+            conditions.append(f"{checked_name(name)} {_OPERATORS[operator]} '{quoted}'")
     rows = (
-        f"select {columns} from public.{_name(table)} "  # noqa: S608 - names and values are checked
+        f"select {columns} from public.{checked_name(table)} "  # noqa: S608 - names and values are checked
         f"where {' and '.join(conditions)} {order} limit {limit}"
     )
     made = "coalesce(json_agg(found), '[]')::text"
@@ -97,34 +64,32 @@ def _query(table: str, asked: list[tuple[str, str]]) -> str:
 
 def _ordering(part: str) -> str:
     name, _, way = part.partition(".")
-    return f"{_name(name)} {'desc' if way.startswith('desc') else 'asc'}"
+    return f"{checked_name(name)} {'desc' if way.startswith('desc') else 'asc'}"
 
 
-async def _answer(dsn: str, request: web.Request) -> web.Response:
+async def _answer(pool: asyncpg.Pool[Any], request: web.Request) -> web.Response:
     if request.method == "OPTIONS":
         return web.Response(status=204, headers=_CORS)
     try:
-        role = _role(request.headers.get("Authorization", "").removeprefix("Bearer "))
-        sql = _query(request.match_info["table"], list(request.query.items()))
-        text = await _run(dsn, role, sql)
-    except _Refused as refused:
+        claims = claims_of(request.headers)
+        name = request.match_info["name"]
+        if "/rpc/" in request.path:
+            text = await call_function(pool, claims, name, await request.read())
+        else:
+            text = await _read(pool, claims, _query(name, list(request.query.items())))
+    except Refused as refused:
         return web.json_response(refused.body, status=refused.status, headers=_CORS)
     return web.Response(text=text, content_type="application/json", headers=_CORS)
 
 
-async def _run(dsn: str, role: str, sql: str) -> str:
-    connection = await asyncpg.connect(dsn)
-    try:
-        async with connection.transaction(readonly=True):
-            await connection.execute(f"set local role {role}")
-            text: str = await connection.fetchval(sql)
-            return text
-    except asyncpg.InsufficientPrivilegeError as error:
-        raise _Refused(401, "42501", str(error)) from None
-    except asyncpg.PostgresError as error:
-        raise _Refused(400, error.sqlstate or "", str(error)) from None
-    finally:
-        await connection.close()
+async def _read(pool: asyncpg.Pool[Any], claims: dict[str, Any], sql: str) -> str:
+    async with in_transaction(pool, claims, readonly=True) as connection:
+        text: str = await connection.fetchval(sql)
+        return text
+
+
+async def _no_reset(_: object) -> None:
+    """Leave a connection as it is: what was set ended with its transaction."""
 
 
 @contextmanager
@@ -134,12 +99,16 @@ def postgrest(dsn: str) -> Iterator[str]:
     found: dict[str, Any] = {}
 
     async def serve() -> None:
-        app = web.Application()
+        pool = await asyncpg.create_pool(
+            dsn, min_size=0, max_size=_CONNECTIONS_MAX, reset=_no_reset
+        )
+        app = web.Application(client_max_size=_BODY_BYTES_MAX)
 
         async def answer(request: web.Request) -> web.Response:
-            return await _answer(dsn, request)
+            return await _answer(pool, request)
 
-        app.router.add_route("*", "/rest/v1/{table}", answer)
+        app.router.add_route("POST", "/rest/v1/rpc/{name}", answer)
+        app.router.add_route("*", "/rest/v1/{name}", answer)
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -149,6 +118,7 @@ def postgrest(dsn: str) -> Iterator[str]:
         ready.set()
         await found["stop"].wait()
         await runner.cleanup()
+        pool.terminate()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()

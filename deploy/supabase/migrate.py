@@ -27,6 +27,7 @@ import asyncpg
 from deploy.supabase import grants
 from libs.common import failpoints
 from libs.common.errors import KiteError, SettingsError, StoreMismatch, StoreUnavailable
+from libs.common.postgres import secured
 
 __all__ = [
     "MIGRATIONS",
@@ -170,7 +171,18 @@ async def migrate(
 
 
 async def connect(dsn: str) -> asyncpg.Connection:
-    """Connect, also through a pooler; raises StoreUnavailable, or SettingsError for no address."""
+    """Connect, also through a pooler; raises StoreUnavailable, or SettingsError for no address.
+
+    To another machine it is encrypted, as KITE_PG_CA_FILE and KITE_PG_PRIVATE_HOST say.
+    """
+    try:
+        dsn = secured(
+            dsn,
+            ca_file=os.environ.get("KITE_PG_CA_FILE", ""),
+            private_host=os.environ.get("KITE_PG_PRIVATE_HOST", ""),
+        )
+    except ValueError as error:
+        raise SettingsError([str(error)]) from error
     try:
         # No prepared statements: a pooler may serve every transaction by another session.
         return await asyncpg.connect(dsn, timeout=_CONNECT_WAIT_S, statement_cache_size=0)

@@ -4,6 +4,7 @@ A field `nats_url` is read from `KITE_NATS_URL`; a service's own fields may carr
 own in the name (`sim_speed` -> `KITE_SIM_SPEED`). Values are text: numbers, booleans
 (1/0/true/false/yes/no/on/off) and comma-separated lists are converted by the field's type, bounds
 come from `msgspec.Meta`, and a cross-field check may live in `__post_init__` (raise ValueError).
+What one field makes necessary of others, `needs` names.
 
 A secret may stand in a file instead, which `KITE_NATS_URL_FILE` then names: files can be shown to
 one container alone, while its environment is shown to everybody who may inspect it.
@@ -52,6 +53,11 @@ class ServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: LogLevel = "info"
     stop_deadline_s: Positive = 10
 
+    @classmethod
+    def needs(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Name the optional fields that what is set makes necessary."""
+        return ()
+
 
 def env_name(field: str) -> str:
     """Return the environment variable of a field: `flush_ms` -> `KITE_FLUSH_MS`."""
@@ -86,6 +92,10 @@ def load(cls: type[Settings], environ: Mapping[str, str]) -> Settings:
             complete = complete and not field.required
             shown = "its value" if looks_secret(field.name) else repr(text)
             problems.append(f"{name}: {shown} {_reason(error)}")
+    for field_name in getattr(cls, "needs", _nothing)(values):
+        if field_name not in values:
+            complete = False
+            problems.append(f"{env_name(field_name)}: required, but not set")
     settings = None
     if complete:
         # A wrong optional value is left at its default, so that checks across fields still speak.
@@ -96,6 +106,10 @@ def load(cls: type[Settings], environ: Mapping[str, str]) -> Settings:
     if settings is None or problems:
         raise SettingsError(problems)
     return settings
+
+
+def _nothing(_: Mapping[str, Any]) -> tuple[str, ...]:
+    return ()
 
 
 def _text(field: str, environ: Mapping[str, str]) -> str:

@@ -148,7 +148,8 @@ async def run(runtime: Runtime[Settings], listener: socket.socket) -> None:
     )
     bus = LateBus()
     try:
-        async with Store(settings.pg_dsn) as store:
+        dsn = settings.secured(settings.pg_dsn)
+        async with Store(dsn, by_transaction=settings.by_transaction(dsn)) as store:
             app = application(runtime, hub, bus, store)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_feed(runtime, hub, bus))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta
 
-from libs.common.settings import Port, Positive, ServiceSettings
+from libs.common.addresses import is_loopback
+from libs.common.postgres import DatabaseSettings
+from libs.common.settings import Port, Positive
 
-__all__ = ["Settings", "is_loopback"]
+__all__ = ["Settings"]
 
 
-class Settings(ServiceSettings, frozen=True, kw_only=True):
+class Settings(DatabaseSettings, frozen=True, kw_only=True):
     """Where the gateway listens, who may use it, and how much of it.
 
     `pg_dsn` is a Postgres connection string; the role `kite_gateway` is enough. `gateway_port` 0
@@ -55,8 +56,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
 
     def _address_problems(self) -> list[str]:
         problems = []
-        if not _is_postgres_address(self.pg_dsn):
-            problems.append(_DSN)
+        if (fault := self.pg_fault(self.pg_dsn)) is not None:
+            problems.append(fault)
         unprotected = self.gateway_auth == "none" and not self.gateway_allow_remote
         if unprotected and not is_loopback(self.gateway_host):
             problems.append(_REMOTE.format(self.gateway_host))
@@ -77,10 +78,6 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
 
 
 _PASSWORD_LENGTH_MIN = 8
-_DSN = (
-    "KITE_PG_DSN: its value is not a Postgres address: expected "
-    "postgresql://user:password@host:port/database"
-)
 _REMOTE = (
     "KITE_GATEWAY_HOST: {!r} may be reached from outside, and KITE_GATEWAY_AUTH is none: set "
     "KITE_GATEWAY_AUTH=password, listen on 127.0.0.1, or set KITE_GATEWAY_ALLOW_REMOTE=1 if "
@@ -99,25 +96,6 @@ _ORIGIN = (
     "KITE_GATEWAY_ORIGINS: {!r} is no origin: expected https://host or http://host:port, without "
     "a path"
 )
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address or name means this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_postgres_address(dsn: str) -> bool:
-    try:
-        address = urlsplit(dsn)
-        port = address.port
-    except ValueError:
-        return False
-    return address.scheme in ("postgres", "postgresql") and port != 0
 
 
 def _is_origin(text: str) -> bool:

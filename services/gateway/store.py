@@ -16,7 +16,7 @@ when an answer would have more rows than anybody can use.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -27,6 +27,7 @@ from msgspec import Struct
 
 from libs.common import calendar, subjects
 from libs.common.errors import StoreUnavailable
+from libs.common.postgres import Pool, pooler_hint
 from services.gateway import queries
 from services.gateway.answers import Gap, Service, Signal
 
@@ -104,28 +105,28 @@ class LastPrice(Struct, frozen=True):
 class Store:
     """Reads over a few connections, made when they are needed; used as a context manager."""
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
-        self._pool: asyncpg.Pool[Any] | None = None
-
-    async def __aenter__(self) -> Store:
-        self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=0,
-            max_size=CONNECTIONS_MAX,
-            timeout=_CONNECT_TIMEOUT_S,
-            command_timeout=STATEMENT_TIMEOUT_S + _COMMAND_MARGIN_S,
-            server_settings={
-                "application_name": "kite-gateway",
+    def __init__(self, dsn: str, *, by_transaction: bool = False) -> None:
+        limit_ms = str(STATEMENT_TIMEOUT_S * 1000)
+        self._pool = Pool(
+            dsn,
+            name="kite-gateway",
+            connections_max=CONNECTIONS_MAX,
+            timeout_s=_CONNECT_TIMEOUT_S,
+            command_timeout_s=STATEMENT_TIMEOUT_S + _COMMAND_MARGIN_S,
+            session={
                 "default_transaction_read_only": "on",
-                "statement_timeout": str(STATEMENT_TIMEOUT_S * 1000),
-                "idle_in_transaction_session_timeout": str(STATEMENT_TIMEOUT_S * 1000),
+                "statement_timeout": limit_ms,
+                "idle_in_transaction_session_timeout": limit_ms,
                 # A plan for any day would have to lock the partitions of all days.
                 "plan_cache_mode": "force_custom_plan",
                 "jit": "off",
                 "timezone": "UTC",
             },
+            by_transaction=by_transaction,
         )
+
+    async def __aenter__(self) -> Store:
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
@@ -134,8 +135,7 @@ class Store:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
+        await self._pool.__aexit__(kind, error, traceback)
 
     async def ping(self) -> None:
         """Return if the database answers."""
@@ -259,25 +259,19 @@ class Store:
 
     # -- connections ------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _snapshot(self) -> AsyncIterator[Any]:
+    def _snapshot(self) -> AbstractAsyncContextManager[Any]:
         """Lend a connection on which all statements see one state of the database."""
-        async with (
-            self._connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
-            yield connection
+        return self._connection(snapshot=True)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        assert self._pool is not None, "the store is used outside its context"
+    async def _connection(self, *, snapshot: bool = False) -> AsyncIterator[Any]:
         try:
-            async with self._pool.acquire(timeout=_CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.lend(snapshot=snapshot) as connection:
                 yield connection
         except (*_DRIVER_ERRORS, asyncpg.PostgresError) as error:
             # Of the message only the first line; none of it holds the address's password.
             reason = str(error).partition("\n")[0] or type(error).__name__
-            raise StoreUnavailable(f"the database: {reason}") from error
+            raise StoreUnavailable(f"the database: {reason}{pooler_hint(error)}") from error
 
 
 async def _position(connection: Any, stream: str, partition: int) -> Position:

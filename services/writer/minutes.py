@@ -26,7 +26,7 @@ from typing import Any
 from libs.common import calendar
 from libs.common.runner import Runtime
 from services.writer.settings import Settings
-from services.writer.stored import StoredRows, moment
+from services.writer.stored import PostgresRows, moment
 
 __all__ = ["UnexplainedMinutes"]
 
@@ -146,7 +146,7 @@ class UnexplainedMinutes:
             total += each
         return total
 
-    async def round(self, stored: StoredRows) -> None:
+    async def round(self, stored: PostgresRows) -> None:
         """Look once more; raises StoreUnavailable."""
         broker_ms = self._broker_now(self._clock.now_ms())
         if broker_ms is None:
@@ -179,7 +179,7 @@ class UnexplainedMinutes:
             newest = [oldest, *newest]
         return newest
 
-    async def _look_at_trades(self, stored: StoredRows, broker_ms: int) -> None:
+    async def _look_at_trades(self, stored: PostgresRows, broker_ms: int) -> None:
         """What is judged was old enough in the round before, however fast the market's time is."""
         before_ms, self._round_ms = self._round_ms, broker_ms
         if before_ms is None:
@@ -216,7 +216,7 @@ class UnexplainedMinutes:
         )
 
 
-async def _minutes(stored: StoredRows, sql: str, *arguments: Any) -> set[Minute]:
+async def _minutes(stored: PostgresRows, sql: str, *arguments: Any) -> set[Minute]:
     return {(row[0], row[1]) for row in await stored.fetch(sql, *arguments)}
 
 

@@ -32,7 +32,8 @@ from services.writer.file_comparison import FileComparison
 from services.writer.findings import Finding, Lane
 from services.writer.minutes import UnexplainedMinutes
 from services.writer.settings import Settings
-from services.writer.stored import StoredRows
+from services.writer.sinks import open_rows
+from services.writer.stored import PostgresRows, StoredRows
 
 __all__ = ["Reconciler", "shape_faults"]
 
@@ -79,16 +80,13 @@ class Reconciler:
             work.result()
 
     async def _work(self) -> None:
-        settings = self._runtime.settings
-        stored = StoredRows(
-            settings.pg_dsn, statement_timeout_s=settings.writer_statement_timeout_s
-        )
-        async with stored:
-            await asyncio.gather(
-                self._looks(stored), self._rounds(stored), self._look_for_minutes(stored)
-            )
+        async with open_rows(self._runtime.settings) as stored:
+            work = [self._looks(stored), self._rounds(stored)]
+            if isinstance(stored, PostgresRows):  # the interface has no function for it
+                work.append(self._look_for_minutes(stored))
+            await asyncio.gather(*work)
 
-    async def _look_for_minutes(self, stored: StoredRows) -> None:
+    async def _look_for_minutes(self, stored: PostgresRows) -> None:
         """Count unexplained minutes, if this instance is the one that does."""
         while True:
             if _COUNTS_MINUTES in self._owned():

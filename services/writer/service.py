@@ -35,7 +35,8 @@ from services.writer.reconciler import Reconciler
 from services.writer.report import Reporter
 from services.writer.room import LOOK_EVERY_S, Room
 from services.writer.settings import Settings
-from services.writer.store import PostgresStore, Store
+from services.writer.sinks import open_store
+from services.writer.store import Store
 
 __all__ = ["Lane", "run", "serve"]
 
@@ -49,13 +50,7 @@ _PRUNE_EVERY_S = 3600.0
 
 async def serve(runtime: Runtime[Settings]) -> None:
     """Connect to database and bus, then write until stopped."""
-    settings = runtime.settings
-    store = PostgresStore(
-        settings.pg_dsn,
-        connections_max=settings.writer_connections_max,
-        statement_timeout_s=settings.writer_statement_timeout_s,
-    )
-    async with store, connect_bus(runtime) as bus:
+    async with open_store(runtime.settings) as store, connect_bus(runtime) as bus:
         await run(runtime, bus, store)
 
 

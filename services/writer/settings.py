@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from libs.common.settings import Positive, ServiceSettings
+from libs.common.postgres import DatabaseSettings
+from libs.common.settings import Positive
+from services.writer.project import key_fault, url_fault
 
-__all__ = ["Settings"]
+__all__ = ["REST_INPUT_BYTES_MAX", "REST_ROWS_MAX", "Settings"]
 
 
-class Settings(ServiceSettings, frozen=True, kw_only=True):
+class Settings(DatabaseSettings, frozen=True, kw_only=True):
     """The database, and how rows are batched.
 
-    `pg_dsn` is a Postgres connection string of the tables' owner. A batch is written
+    `writer_sink` says how rows get into it. `copy`: over a connection to Postgres, for which
+    `pg_dsn` is a connection string of the tables' owner. `rest`: through the REST interface of a
+    Supabase project, whose address is `supabase_url` and whose secret or service_role key is
+    `supabase_service_key`; a batch is then one request, of bounded size. A batch is written
     `writer_flush_ms` after its first frame, or as soon as it holds `writer_rows_max` rows or
     `writer_input_bytes_max` of encoded frames. `writer_connections_max` bounds what all lanes
     together use of the database. A statement that takes longer than `writer_statement_timeout_s`
@@ -32,7 +37,10 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     only who reads the newest file sees that it was damaged before the server starts again.
     """
 
-    pg_dsn: str
+    writer_sink: Literal["copy", "rest"] = "copy"
+    pg_dsn: str = ""
+    supabase_url: str = ""
+    supabase_service_key: str = ""
     writer_flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
     writer_rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     writer_input_bytes_max: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)] = 4 * 1024 * 1024
@@ -45,14 +53,39 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     writer_stream_files_dir: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse an address that no driver can take, without repeating it: it holds a password."""
-        try:
-            address = urlsplit(self.pg_dsn)
-            usable = address.scheme in ("postgres", "postgresql") and (address.port or 1) > 0
-        except ValueError:
-            usable = False
-        if not usable:
-            raise ValueError(
-                "KITE_PG_DSN: its value is not a Postgres address: expected "
-                "postgresql://user:password@host:port/database"
-            )
+        """Refuse what cannot work, without repeating addresses and keys: they hold secrets."""
+        problems = self._rest_problems() if self.writer_sink == "rest" else self._copy_problems()
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    @classmethod
+    def needs(cls, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Name what the chosen sink cannot do without."""
+        if values.get("writer_sink") == "rest":
+            return ("supabase_url", "supabase_service_key")
+        return ("pg_dsn",)
+
+    def _copy_problems(self) -> list[str]:
+        fault = self.pg_fault(self.pg_dsn)
+        return [fault] if fault else []
+
+    def _rest_problems(self) -> list[str]:
+        problems = []
+        for name, value, fault in (
+            ("KITE_SUPABASE_URL", self.supabase_url, url_fault),
+            ("KITE_SUPABASE_SERVICE_KEY", self.supabase_service_key, key_fault),
+        ):
+            if (wrong := fault(value)) is not None:
+                problems.append(f"{name}: its value {wrong}")
+        for name, found, most in (
+            ("KITE_WRITER_ROWS_MAX", self.writer_rows_max, REST_ROWS_MAX),
+            ("KITE_WRITER_INPUT_BYTES_MAX", self.writer_input_bytes_max, REST_INPUT_BYTES_MAX),
+        ):
+            if found > most:
+                problems.append(f"{name}: {found} is too much for one request: at most {most}")
+        return problems
+
+
+# What stays within the 16 MiB that `kite_commit` takes, with a frame more than the limit.
+REST_ROWS_MAX = 20_000
+REST_INPUT_BYTES_MAX = 4 * 1024 * 1024

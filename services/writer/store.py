@@ -32,6 +32,7 @@ from msgspec import Struct
 from libs.common import failpoints
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch, StoreUnavailable
 from libs.common.events import Candle
+from libs.common.postgres import Pool, pooler_hint
 from libs.common.telemetry import get_logger
 from services.writer import upserts
 from services.writer.core import Batch, Lines, Position
@@ -40,17 +41,19 @@ from services.writer.rows import CANDLE_COLUMNS, INDICATOR_COLUMNS, TICK_COLUMNS
 __all__ = [
     "CONNECT_TIMEOUT_S",
     "DRIVER_ERRORS",
+    "PARTITIONS_CACHED_MAX",
     "PostgresStore",
     "Report",
     "Store",
     "one_line",
+    "require_owner",
 ]
 
 CONNECT_TIMEOUT_S = 10.0
 _COMMAND_MARGIN_S = 10
 # Nobody holds for long what another writer waits for, unless it was stopped in the middle.
 _LOCK_TIMEOUT_S = 2
-_PARTITIONS_CACHED_MAX = 4096
+PARTITIONS_CACHED_MAX = 4096
 _LINES_PER_BITE = 500
 
 # SQLSTATE classes: the data themselves are wrong, and will be the next time.
@@ -155,32 +158,35 @@ class PostgresStore:
     Connections are made when they are needed, so it starts while the database is away.
     """
 
-    def __init__(self, dsn: str, *, connections_max: int, statement_timeout_s: int) -> None:
-        self._dsn = dsn
-        self._connections_max = connections_max
-        self._statement_timeout_s = statement_timeout_s
-        self._pool: asyncpg.Pool[Any] | None = None
-        self._partitions: set[tuple[str, date]] = set()
-
-    async def __aenter__(self) -> PostgresStore:
-        limit_ms = str(self._statement_timeout_s * 1000)
-        self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=0,
-            max_size=self._connections_max,
-            timeout=CONNECT_TIMEOUT_S,
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        connections_max: int,
+        statement_timeout_s: int,
+        by_transaction: bool = False,
+    ) -> None:
+        limit_ms = str(statement_timeout_s * 1000)
+        self._pool = Pool(
+            dsn,
+            name="kite-writer",
+            connections_max=connections_max,
+            timeout_s=CONNECT_TIMEOUT_S,
             # The server's own limit comes first and says more; this one is for a silent network.
-            command_timeout=self._statement_timeout_s + _COMMAND_MARGIN_S,
-            reset=_keep_session,
-            server_settings={
-                "application_name": "kite-writer",
+            command_timeout_s=statement_timeout_s + _COMMAND_MARGIN_S,
+            session={
                 "statement_timeout": limit_ms,
                 "lock_timeout": str(_LOCK_TIMEOUT_S * 1000),
                 # Not the only answer to a writer that was frozen, see `_END_STALLED`.
                 "idle_in_transaction_session_timeout": limit_ms,
                 "timezone": "UTC",
             },
+            by_transaction=by_transaction,
         )
+        self._partitions: set[tuple[str, date]] = set()
+
+    async def __aenter__(self) -> PostgresStore:
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
@@ -189,20 +195,14 @@ class PostgresStore:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
+        await self._pool.__aexit__(kind, error, traceback)
 
     async def claim(self, meta: Mapping[str, str]) -> None:
         """See Store."""
         async with self._connection() as connection:
             for key, wanted in meta.items():
                 await connection.execute(_CLAIM_META, key, wanted)
-                found = await connection.fetchval(_META, key)
-                if found != wanted:
-                    raise StoreMismatch(
-                        f"the database was made for {key} {found!r}, this writer runs for "
-                        f"{wanted!r}: use another database, or set KITE_{key.upper()}={found}"
-                    )
+                require_owner(key, wanted, await connection.fetchval(_META, key))
 
     async def position(self, stream: str, partition: int) -> Position | None:
         """See Store."""
@@ -220,8 +220,10 @@ class PostgresStore:
             raise
 
     async def _commit(self, batch: Batch) -> None:
+        if batch.partitions - self._partitions:
+            async with self._connection() as connection:
+                await self._ensure_partitions(connection, batch)
         async with self._connection() as connection:
-            await self._ensure_partitions(connection, batch)
             failpoints.reach("writer.transaction.before")
             async with connection.transaction():
                 await _move_position(connection, batch)
@@ -271,7 +273,7 @@ class PostgresStore:
             await connection.execute(_PRUNE, before_ms)
 
     async def _ensure_partitions(self, connection: Any, batch: Batch) -> None:
-        if len(self._partitions) > _PARTITIONS_CACHED_MAX:
+        if len(self._partitions) > PARTITIONS_CACHED_MAX:
             self._partitions.clear()
         for table, day in sorted(batch.partitions - self._partitions):
             try:
@@ -285,9 +287,8 @@ class PostgresStore:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
         """Lend a connection; whatever the driver raises meanwhile comes out as an error of ours."""
-        assert self._pool is not None, "the store is used outside its context"
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.lend() as connection:
                 try:
                     yield connection
                 except DRIVER_ERRORS:
@@ -300,13 +301,18 @@ class PostgresStore:
                 self._partitions.clear()  # somebody removed one: make it again
             elif (error.sqlstate or "")[:2] in (_DATA_EXCEPTION, _CONSTRAINT_VIOLATION):
                 raise RowsRefused(one_line(error)) from error
-            raise StoreUnavailable(one_line(error)) from error
+            raise StoreUnavailable(one_line(error) + pooler_hint(error)) from error
         except DRIVER_ERRORS as error:
             raise StoreUnavailable(one_line(error)) from error
 
 
-async def _keep_session(_: object) -> None:
-    """Reset nothing when a connection comes back: our transactions leave no trace in it."""
+def require_owner(key: str, wanted: str, found: str | None) -> None:
+    """Raise StoreMismatch unless the database says of `key` what this writer runs for."""
+    if found != wanted:
+        raise StoreMismatch(
+            f"the database was made for {key} {found!r}, this writer runs for {wanted!r}: use "
+            f"another database, or set KITE_{key.upper()}={found}"
+        )
 
 
 async def _move_position(connection: Any, batch: Batch) -> None:

@@ -1,7 +1,8 @@
 """What the database holds, counted by the database: the reading half of the reconciler.
 
-One connection of its own, read-only, so that comparing never waits for the lanes nor they for it.
-Everything raises StoreUnavailable when the database does not answer.
+What `StoredRows` promises, every way in keeps: one connection of its own, so that comparing never
+waits for the lanes nor they for it. Everything raises StoreUnavailable when the database does not
+answer. Here is the way over Postgres' own protocol, read-only; `rest_stored.py` has the other.
 """
 
 from __future__ import annotations
@@ -12,21 +13,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
 from libs.common.errors import StoreUnavailable
+from libs.common.postgres import Pool, pooler_hint
 from services.writer.core import Position
 from services.writer.findings import Lane
 from services.writer.ledger import Group, Rows, Span, Tally
 from services.writer.store import CONNECT_TIMEOUT_S, DRIVER_ERRORS, one_line
 
-__all__ = ["Snapshot", "StoredRows", "moment"]
+__all__ = ["STRANGERS_MAX", "PostgresRows", "Snapshot", "StoredRows", "moment"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(9999, 12, 31, tzinfo=UTC)
-_STRANGERS_MAX = 100
+STRANGERS_MAX = 100
 _DAY = re.compile(r"_(\d{4})(\d{2})(\d{2})$")
 
 _POSITION = """
@@ -73,28 +75,53 @@ class Snapshot:
     strangers: Mapping[Group, Tally]
 
 
-class StoredRows:
-    """Reads positions and tallies; an async context manager."""
+class StoredRows(Protocol):
+    """Reads positions and tallies."""
 
-    def __init__(self, dsn: str, *, statement_timeout_s: int) -> None:
-        self._dsn = dsn
-        self._statement_timeout_s = statement_timeout_s
-        self._pool: asyncpg.Pool[Any] | None = None
+    async def positions(self) -> dict[Lane, Position]:
+        """Return the last committed position of every lane that has one."""
+        ...
 
-    async def __aenter__(self) -> StoredRows:
-        self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=0,
-            max_size=1,
-            timeout=CONNECT_TIMEOUT_S,
-            command_timeout=self._statement_timeout_s + CONNECT_TIMEOUT_S,
-            server_settings={
-                "application_name": "kite-reconciler",
+    async def groups(self, rows: Rows, spans: Sequence[Span]) -> dict[Group, Tally]:
+        """Tally the rows of complete spans."""
+        ...
+
+    async def snapshot(
+        self,
+        lane: Lane,
+        rows: Rows,
+        spans: Sequence[Span],
+        *,
+        strangers_from_ms: int | None,
+    ) -> Snapshot:
+        """Tally spans at one moment; `strangers_from_ms` None asks for no other tickers' rows."""
+        ...
+
+    async def first_day(self, table: str) -> date | None:
+        """Return the oldest New York day that the table has a partition for."""
+        ...
+
+
+class PostgresRows:
+    """Reads over a connection to Postgres; an async context manager."""
+
+    def __init__(self, dsn: str, *, statement_timeout_s: int, by_transaction: bool = False) -> None:
+        self._pool = Pool(
+            dsn,
+            name="kite-reconciler",
+            connections_max=1,
+            timeout_s=CONNECT_TIMEOUT_S,
+            command_timeout_s=statement_timeout_s + CONNECT_TIMEOUT_S,
+            session={
                 "default_transaction_read_only": "on",
-                "statement_timeout": str(self._statement_timeout_s * 1000),
+                "statement_timeout": str(statement_timeout_s * 1000),
                 "timezone": "UTC",
             },
+            by_transaction=by_transaction,
         )
+
+    async def __aenter__(self) -> PostgresRows:
+        await self._pool.__aenter__()
         return self
 
     async def __aexit__(
@@ -103,17 +130,16 @@ class StoredRows:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.terminate()
+        await self._pool.__aexit__(kind, error, traceback)
 
     async def positions(self) -> dict[Lane, Position]:
-        """Return the last committed position of every lane that has one."""
+        """See StoredRows."""
         async with self._connection() as connection:
             rows = await connection.fetch(_POSITIONS)
         return {(row[0], row[1]): Position(*row[2:]) for row in rows}
 
     async def groups(self, rows: Rows, spans: Sequence[Span]) -> dict[Group, Tally]:
-        """Tally the rows of complete spans."""
+        """See StoredRows."""
         async with self._connection() as connection:
             return await _groups(connection, rows, spans)
 
@@ -125,11 +151,8 @@ class StoredRows:
         *,
         strangers_from_ms: int | None,
     ) -> Snapshot:
-        """Tally spans at one moment; `strangers_from_ms` None asks for no other tickers' rows."""
-        async with (
-            self._connection() as connection,
-            connection.transaction(isolation="repeatable_read", readonly=True),
-        ):
+        """See StoredRows."""
+        async with self._connection(snapshot=True) as connection:
             row = await connection.fetchrow(_POSITION, *lane)
             position = None if row is None else Position(*row)
             groups = await _groups(connection, rows, spans)
@@ -137,14 +160,14 @@ class StoredRows:
             if strangers_from_ms is not None:
                 names = await connection.fetch(
                     _TICKERS.format(table=rows.table), moment(strangers_from_ms),
-                    [span.ticker for span in spans], _STRANGERS_MAX,
+                    [span.ticker for span in spans], STRANGERS_MAX,
                 )  # fmt: skip
                 strange = [Span(name, strangers_from_ms, None) for (name,) in names]
                 strangers = await _groups(connection, rows, strange)
             return Snapshot(position, groups, strangers)
 
     async def first_day(self, table: str) -> date | None:
-        """Return the oldest New York day that the table has a partition for."""
+        """See StoredRows."""
         async with self._connection() as connection:
             names = await connection.fetch(_PARTITIONS.format(table=table))
         found = [_DAY.search(name) for (name,) in names]
@@ -157,13 +180,12 @@ class StoredRows:
             return list(await connection.fetch(sql, *arguments))
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        assert self._pool is not None, "the store is used outside its context"
+    async def _connection(self, *, snapshot: bool = False) -> AsyncIterator[Any]:
         try:
-            async with self._pool.acquire(timeout=CONNECT_TIMEOUT_S) as connection:
+            async with self._pool.lend(snapshot=snapshot) as connection:
                 yield connection
         except (asyncpg.PostgresError, *DRIVER_ERRORS) as error:
-            raise StoreUnavailable(one_line(error)) from error
+            raise StoreUnavailable(one_line(error) + pooler_hint(error)) from error
 
 
 async def _groups(connection: Any, rows: Rows, spans: Iterable[Span]) -> dict[Group, Tally]:

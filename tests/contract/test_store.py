@@ -1,7 +1,8 @@
 """What every store of the writer promises; each implementation runs the whole suite.
 
-A new implementation joins by adding itself to `STORES` and to the fixture `opened`. Rows are read
-back from the database itself, not through the store.
+A new implementation joins by adding itself to `STORES` and to `_open`. Rows are read back from the
+database itself, not through the store. The store behind a REST interface has a stand-in for it that
+runs the same functions as the same roles, in a real Postgres.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from typing import Any
 import asyncpg
 import pytest
 
+from cli.servers.postgres import PostgresServer
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch
 from libs.common.events import SESSION_CHECK
 from services.writer.core import Position
+from services.writer.rest import RestStore
 from services.writer.store import PostgresStore, Report, Store
 from tests.databases import Database
+from tests.postgrest import postgrest, service_key
+from tests.supabase import authenticator
 from tests.writer_frames import (
     CREATED_MS,
     TS_MS,
@@ -31,23 +36,27 @@ from tests.writer_frames import (
     tick_indicator,
 )
 
-STORES = ("postgres",)
+STORES = ("postgres", "rest")
 
 Query = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 
 @asynccontextmanager
-async def _open(kind: str, database: Database) -> AsyncIterator[Store]:
+async def _open(kind: str, server: PostgresServer, database: Database) -> AsyncIterator[Store]:
+    limits = {"connections_max": 2, "statement_timeout_s": 10}
     if kind == "postgres":
-        async with PostgresStore(
-            database.owner, connections_max=2, statement_timeout_s=10
-        ) as store:
+        async with PostgresStore(database.owner, **limits) as store:
             yield store
+    else:
+        login = await asyncio.to_thread(authenticator, server, database.name)
+        with postgrest(login) as url:
+            async with RestStore(url, service_key(), **limits) as store:
+                yield store
 
 
 @pytest.fixture(params=STORES)
 def within(
-    request: pytest.FixtureRequest, migrated_database: Database
+    request: pytest.FixtureRequest, postgres: PostgresServer, migrated_database: Database
 ) -> Callable[[Callable[[Store, Query], Awaitable[None]]], None]:
     """Run a scenario with an open store and a way to look into its database."""
 
@@ -59,7 +68,7 @@ def within(
                 return [dict(row) for row in await reader.fetch(sql, *arguments)]
 
             try:
-                async with _open(request.param, migrated_database) as store:
+                async with _open(request.param, postgres, migrated_database) as store:
                     await scenario(store, query)
             finally:
                 await reader.close()

@@ -14,11 +14,14 @@ import asyncpg
 import pytest
 
 from cli.servers.nats import NatsServer
+from cli.servers.postgres import PostgresServer
 from deploy.supabase.migrate import migrate, read
 from libs.common.bus import nats, topology
 from libs.common.errors import BusUnavailable
 from services.ingest.spool import Spool
 from tests.databases import Database, connected
+from tests.postgrest import postgrest, service_key
+from tests.supabase import authenticator
 from tests.waiting import eventually_async
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,6 +53,16 @@ async def main():
         await store.commit(batch_of([tick()], [gap()]))
 run = uvloop.run if sys.argv[2] == "uvloop" else asyncio.run
 run(main())
+"""
+COMMIT_REST = """
+import asyncio, sys
+from services.writer.rest import RestStore
+from tests.writer_frames import batch_of, gap, tick
+async def main():
+    url, key = sys.argv[1:]
+    async with RestStore(url, key, connections_max=1, statement_timeout_s=10) as store:
+        await store.commit(batch_of([tick()], [gap()]))
+asyncio.run(main())
 """
 MIGRATE = """
 import asyncio, sys
@@ -150,6 +163,29 @@ def test_rows_and_position_live_or_die_together(
     async def scenario() -> None:
         async with connected(migrated_database.superuser) as connection:
             await nobody_else_connected(connection)
+            for table in ("equity_data", "gaps", "stream_positions"):
+                rows = await connection.fetch(f"TABLE {table}")
+                assert len(rows) == int(stored), table
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("point", "stored"), [("writer.transaction.before", False), ("writer.commit.sent", True)]
+)
+def test_a_request_is_all_or_nothing(
+    postgres: PostgresServer,
+    migrated_database: Database,
+    die_at: Callable[..., None],
+    point: str,
+    stored: bool,
+) -> None:
+    """Through the REST interface, too: what was answered is stored though nobody read it."""
+    with postgrest(authenticator(postgres, migrated_database.name)) as url:
+        die_at(point, COMMIT_REST, url, service_key())
+
+    async def scenario() -> None:
+        async with connected(migrated_database.superuser) as connection:
             for table in ("equity_data", "gaps", "stream_positions"):
                 rows = await connection.fetch(f"TABLE {table}")
                 assert len(rows) == int(stored), table

@@ -203,12 +203,21 @@ def test_every_role_on_every_table_by_every_verb(filled: Database, role: str) ->
 
 @pytest.mark.parametrize("role", list(DATABASE_ROLES))
 def test_every_role_on_every_function_and_schema(filled: Database, role: str) -> None:
-    """Health is for status; nobody but the owner makes anything."""
+    """Health is for status, the writer's functions for the service key; only the owner makes."""
 
     async def look() -> dict[str, bool]:
         calls = {
             "get_streaming_health": "SELECT get_streaming_health('QQQ')",
             "kite_ensure_partition": "SELECT kite_ensure_partition('candles', '2027-01-01')",
+            "kite_commit": "SELECT kite_commit('MARKET', 0, 1, 0, 1, 1)",
+            "kite_claim": "SELECT kite_claim('{}')",
+            "kite_positions": "SELECT kite_positions()",
+            "kite_report": 'SELECT kite_report(\'{"instance": "a:1", "now_ms": 1, "status": '
+            '"running", "batches": 0, "records": 0, "errors": 0, "processing_ms": 0}\')',
+            "kite_prune_reports": "SELECT kite_prune_reports(0)",
+            "kite_database_bytes": "SELECT kite_database_bytes()",
+            "kite_tally": "SELECT kite_tally('MARKET', 0, '{}', '{}', '{}', 0)",
+            "kite_first_day": "SELECT kite_first_day('equity_data')",
             "make in kite_parts": "CREATE TABLE kite_parts.mine ()",
             "make in public": "CREATE TABLE public.mine ()",
             "make a schema": "CREATE SCHEMA mine",
@@ -230,9 +239,19 @@ def test_every_role_on_every_function_and_schema(filled: Database, role: str) ->
 
     done = asyncio.run(look())
     owner = role == "kite_owner"
+    # What the writer calls with the service key, and nothing else does.
+    writes = owner or role == "service_role"
     assert done == {
         "get_streaming_health": owner or role == "kite_reader",
-        "kite_ensure_partition": owner,
+        "kite_ensure_partition": writes,
+        "kite_commit": writes,
+        "kite_claim": writes,
+        "kite_positions": writes,
+        "kite_report": writes,
+        "kite_prune_reports": writes,
+        "kite_database_bytes": writes,
+        "kite_tally": writes,
+        "kite_first_day": writes,
         "make in kite_parts": owner,
         "make in public": owner,
         "make a schema": owner,

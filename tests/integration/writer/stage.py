@@ -30,7 +30,7 @@ from libs.common.subjects import DURABLE_STREAMS, frame_subject, partition_of
 from libs.common.telemetry import Health, Metrics, get_logger
 from services.writer.service import run
 from services.writer.settings import Settings
-from services.writer.store import PostgresStore
+from services.writer.sinks import open_store
 from tests.waiting import eventually_async
 from tests.writer_frames import TS_MS, candle, frame, gap, signal, tick, tick_indicator
 
@@ -277,12 +277,7 @@ class Writer:
         self._task: asyncio.Task[None] | None = None
 
     async def _serve(self) -> None:
-        store = PostgresStore(
-            self.settings.pg_dsn,
-            connections_max=self.settings.writer_connections_max,
-            statement_timeout_s=self.settings.writer_statement_timeout_s,
-        )
-        async with store:
+        async with open_store(self.settings) as store:
             if self.memory is not None:
                 await run(self.runtime, self.memory.connect(), store)
             else:

@@ -14,6 +14,7 @@ from deploy.supabase.migrate import migrate
 from libs.common.errors import RowsRefused
 from tests.databases import Database, connected
 from tests.integration.writer.proxy import Cut, proxied
+from tests.integration.writer.sinks import Sink
 from tests.integration.writer.stage import (
     Feed,
     Writer,
@@ -32,6 +33,11 @@ TERMINATE = """
     SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
     WHERE application_name = 'kite-writer' AND datname = current_database()
         AND ($1 = '' OR query ~ $1)"""
+
+
+def written_through(server: NatsServer, sink: Sink) -> Writer:
+    """Return a writer whose every frame is a commit."""
+    return Writer(server.url("writer"), sink.dsn, writer_rows_max=1, **sink.settings)
 
 
 async def feed_until_written(source: Feed, rounds: int, dsn: str, writer: Writer) -> None:
@@ -77,21 +83,23 @@ class TestConnectionsToTheDatabase:
 
         asyncio.run(scenario())
 
-    def test_cut_around_commit(self, fresh_nats: NatsServer, migrated_database: Database) -> None:
+    def test_cut_around_commit(
+        self, fresh_nats: NatsServer, migrated_database: Database, sink: Sink
+    ) -> None:
         """A commit whose answer never comes, or that never arrives, is settled by the position."""
 
         async def scenario() -> None:
             rng = random.Random(3)
 
             def judge(data: bytes) -> Cut:
-                if b"COMMIT;" not in data or proxy.cuts >= CUTS_MAX:
+                if sink.commit_bytes not in data or proxy.cuts >= CUTS_MAX:
                     return Cut.NEVER
                 return rng.choice([Cut.NEVER, Cut.BEFORE, Cut.AFTER_ANSWER])
 
             async with (
                 feed(fresh_nats) as source,
-                proxied(migrated_database.owner, judge) as (proxy, dsn),
-                Writer(fresh_nats.url("writer"), dsn, writer_rows_max=1) as writer,
+                proxied(sink.address, judge) as (proxy, address),
+                written_through(fresh_nats, sink.at(address)) as writer,
             ):
                 await feed_until_written(source, 15, migrated_database.superuser, writer)
                 assert proxy.cuts > 3
@@ -100,7 +108,9 @@ class TestConnectionsToTheDatabase:
 
         asyncio.run(scenario())
 
-    def test_cut_anywhere(self, fresh_nats: NatsServer, migrated_database: Database) -> None:
+    def test_cut_anywhere(
+        self, fresh_nats: NatsServer, migrated_database: Database, sink: Sink
+    ) -> None:
         """A connection that breaks after any piece of any statement changes no row."""
 
         async def scenario() -> None:
@@ -113,8 +123,8 @@ class TestConnectionsToTheDatabase:
 
             async with (
                 feed(fresh_nats) as source,
-                proxied(migrated_database.owner, judge) as (proxy, dsn),
-                Writer(fresh_nats.url("writer"), dsn, writer_rows_max=1) as writer,
+                proxied(sink.address, judge) as (proxy, address),
+                written_through(fresh_nats, sink.at(address)) as writer,
             ):
                 await feed_until_written(source, 15, migrated_database.superuser, writer)
                 assert proxy.cuts > 3
@@ -131,7 +141,7 @@ class TestTheDatabaseItself:
         ["53100", "40001", "40P01", "57014", "25006", "42P01"],
         ids=["disk-full", "serialization", "deadlock", "timeout", "read-only", "no-table"],
     )
-    def test_refuses_for_a_while(self, migrated_database: Database, state: str) -> None:
+    def test_refuses_for_a_while(self, migrated_database: Database, sink: Sink, state: str) -> None:
         """A failure that may pass is waited out: the rows come when it is over."""
 
         async def scenario() -> None:
@@ -143,7 +153,7 @@ class TestTheDatabaseItself:
                 )
                 async with (
                     memory_feed() as (source, server),
-                    Writer("", migrated_database.owner, memory=server) as writer,
+                    Writer("", sink.dsn, memory=server, **sink.settings) as writer,
                 ):
                     await source.send_some(3)
                     await eventually_async(
@@ -159,13 +169,13 @@ class TestTheDatabaseItself:
 
         asyncio.run(scenario())
 
-    def test_partition_removed_meanwhile(self, migrated_database: Database) -> None:
+    def test_partition_removed_meanwhile(self, migrated_database: Database, sink: Sink) -> None:
         """A partition that was there and is gone is made again."""
 
         async def scenario() -> None:
             async with (
                 memory_feed() as (source, server),
-                Writer("", migrated_database.owner, memory=server) as writer,
+                Writer("", sink.dsn, memory=server, **sink.settings) as writer,
             ):
                 await source.send("MARKET", 0, [tick()])
                 await wait_written(migrated_database.superuser, source, writer)
@@ -214,19 +224,24 @@ class TestTheDatabaseItself:
 class TestSeveralWriters:
     """Instances compete; the position decides."""
 
-    def test_crashing_in_turns(self, fresh_nats: NatsServer, migrated_database: Database) -> None:
+    def test_crashing_in_turns(
+        self, fresh_nats: NatsServer, migrated_database: Database, sink: Sink
+    ) -> None:
         """Two writers, one of which dies again and again, write every row once."""
 
         async def scenario() -> None:
-            url, dsn = fresh_nats.url("writer"), migrated_database.owner
+            url = fresh_nats.url("writer")
             async with feed(fresh_nats) as source:
-                writers = [Writer(url, dsn), Writer(url, dsn)]
+                writers = [
+                    Writer(url, sink.dsn, **sink.settings),
+                    Writer(url, sink.dsn, **sink.settings),
+                ]
                 for writer in writers:
                     writer.start()
                 for turn in range(6):
                     await source.send_some(8)
                     await writers[turn % 2].crash()
-                    writers[turn % 2] = Writer(url, dsn)
+                    writers[turn % 2] = Writer(url, sink.dsn, **sink.settings)
                     writers[turn % 2].start()
                 await wait_written(migrated_database.superuser, source)
                 assert await read_rows(migrated_database.superuser) == source.expected.rows()
@@ -236,14 +251,14 @@ class TestSeveralWriters:
         asyncio.run(scenario())
 
     def test_written_behind_its_back(
-        self, fresh_nats: NatsServer, migrated_database: Database
+        self, fresh_nats: NatsServer, migrated_database: Database, sink: Sink
     ) -> None:
         """A writer that finds its position moved drops its batch and goes on from there."""
 
         async def scenario() -> None:
             async with (
                 feed(fresh_nats) as source,
-                Writer(fresh_nats.url("writer"), migrated_database.owner) as writer,
+                Writer(fresh_nats.url("writer"), sink.dsn, **sink.settings) as writer,
             ):
                 await source.send_some(3)
                 await wait_written(migrated_database.superuser, source, writer)
@@ -318,13 +333,13 @@ def test_a_connection_that_refuses_the_password(
 
 
 def test_twice_the_same_row_ends_the_writer(
-    fresh_nats: NatsServer, migrated_database: Database
+    fresh_nats: NatsServer, migrated_database: Database, sink: Sink
 ) -> None:
     """A tick that is stored already is reported and final, and the position stays."""
 
     async def scenario() -> None:
         async with feed(fresh_nats) as source:
-            writer = Writer(fresh_nats.url("writer"), migrated_database.owner)
+            writer = Writer(fresh_nats.url("writer"), sink.dsn, **sink.settings)
             writer.start()
             await source.send("MARKET", 0, [tick()])
             await wait_written(migrated_database.superuser, source, writer)

@@ -16,7 +16,9 @@ import pytest
 
 from cli.servers.nats import NatsServer
 from tests.databases import Database, connected
+from tests.integration.writer.sinks import Sink
 from tests.integration.writer.stage import Feed, feed, read_rows, wait_written
+from tests.postgrest import service_key
 from tests.waiting import eventually_async
 from tests.writer_frames import tick
 
@@ -27,10 +29,10 @@ DEADLINE_S = 30.0
 class Process:
     """One writer process, with its log."""
 
-    def __init__(self, server: NatsServer, dsn: str, **settings: str) -> None:
+    def __init__(self, server: NatsServer, sink: Sink, **settings: str) -> None:
         self._environ = {
-            "PATH": os.environ["PATH"], "KITE_NATS_URL": server.url("writer"), "KITE_PG_DSN": dsn,
-            "KITE_WRITER_FLUSH_MS": "20", **settings,
+            "PATH": os.environ["PATH"], "KITE_NATS_URL": server.url("writer"),
+            "KITE_WRITER_FLUSH_MS": "20", **sink.environ, **settings,
         }  # fmt: skip
 
     def __enter__(self) -> Process:
@@ -68,7 +70,9 @@ async def frames_written(dsn: str) -> int:
         return int(written)
 
 
-def test_killed_again_and_again(fresh_nats: NatsServer, migrated_database: Database) -> None:
+def test_killed_again_and_again(
+    fresh_nats: NatsServer, migrated_database: Database, sink: Sink
+) -> None:
     """kill -9 in the middle of the work, three times: no row is lost, none is doubled."""
     dsn = migrated_database.superuser
 
@@ -76,7 +80,7 @@ def test_killed_again_and_again(fresh_nats: NatsServer, migrated_database: Datab
         async with feed(fresh_nats) as source:
             await source.send_some(100)
             for _ in range(3):
-                with Process(fresh_nats, migrated_database.owner):
+                with Process(fresh_nats, sink):
                     before = await frames_written(dsn)
 
                     async def advanced(before: int = before) -> bool:
@@ -84,20 +88,20 @@ def test_killed_again_and_again(fresh_nats: NatsServer, migrated_database: Datab
 
                     await source.send_some(20)
                     await eventually_async(advanced, DEADLINE_S, "it writes")
-            with Process(fresh_nats, migrated_database.owner):
+            with Process(fresh_nats, sink):
                 await wait_written(dsn, source)
             assert await read_rows(dsn) == source.expected.rows()
 
     asyncio.run(scenario())
 
 
-def test_stops_in_order(fresh_nats: NatsServer, migrated_database: Database) -> None:
+def test_stops_in_order(fresh_nats: NatsServer, migrated_database: Database, sink: Sink) -> None:
     """SIGTERM ends it with 0, and nothing it logged holds a password."""
 
     async def scenario() -> None:
         async with feed(fresh_nats) as source:
             await source.send_some(5)
-            with Process(fresh_nats, migrated_database.owner) as writer:
+            with Process(fresh_nats, sink) as writer:
                 await wait_written(migrated_database.superuser, source)
                 writer.process.send_signal(signal.SIGTERM)
                 assert await writer.exit_code() == 0
@@ -105,6 +109,7 @@ def test_stops_in_order(fresh_nats: NatsServer, migrated_database: Database) -> 
         assert "service.stopped" in log
         for url in (migrated_database.owner, fresh_nats.url("writer")):
             assert url.split(":")[2].split("@")[0] not in log
+        assert service_key().rpartition(".")[2] not in log
 
     asyncio.run(scenario())
 
@@ -140,6 +145,7 @@ async def _another_source(source: Feed, database: Database) -> None:
 def test_refuses(
     fresh_nats: NatsServer,
     migrated_database: Database,
+    sink: Sink,
     prepare: Callable[[Feed, Database], Awaitable[None]],
     code: int,
     reason: str,
@@ -149,7 +155,7 @@ def test_refuses(
     async def scenario() -> None:
         async with feed(fresh_nats) as source:
             await prepare(source, migrated_database)
-            with Process(fresh_nats, migrated_database.owner) as writer:
+            with Process(fresh_nats, sink) as writer:
                 assert await writer.exit_code() == code
                 (line,) = [each for each in writer.log().splitlines() if "service.refused" in each]
         assert reason in line

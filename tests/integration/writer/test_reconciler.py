@@ -14,6 +14,7 @@ from cli.servers.nats import NatsServer, streams_directory
 from libs.common.errors import PositionError
 from libs.common.events import Bar
 from tests.databases import Database, connected
+from tests.integration.writer.sinks import Sink
 from tests.integration.writer.stage import Feed, Writer, feed, wait_written
 from tests.servers import Running, temporary_home
 from tests.waiting import eventually_async
@@ -30,14 +31,17 @@ FAST: dict[str, Any] = {
 
 @asynccontextmanager
 async def compared(
-    server: NatsServer, database: Database, partitions: int = 1, **settings: Any
+    server: NatsServer,
+    database: Database,
+    partitions: int = 1,
+    sink: Sink | None = None,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Feed, Writer]]:
     """Yield a feed whose first rows are written and were found right by a writer."""
     async with feed(server, partitions) as source:
         await source.send_some(30)
-        writer = Writer(
-            server.url("writer"), database.owner, partitions=partitions, **(FAST | settings)
-        )
+        dsn, way = (sink.dsn, sink.settings) if sink else (database.owner, {})
+        writer = Writer(server.url("writer"), dsn, partitions=partitions, **(FAST | settings | way))
         async with writer:
             await wait_written(database.superuser, source, writer)
             await swept(writer, partitions)
@@ -82,14 +86,16 @@ async def swept(writer: Writer, partitions: int = 1) -> None:
         await eventually_async(all_later, DEADLINE_S, "every lane is compared")
 
 
-@pytest.mark.parametrize("partitions", [1, 3])
+@pytest.mark.parametrize(
+    ("sink", "partitions"), [("copy", 1), ("copy", 3), ("rest", 1)], indirect=["sink"]
+)
 def test_equal_streams_and_rows_are_silent(
-    fresh_nats: NatsServer, migrated_database: Database, partitions: int
+    fresh_nats: NatsServer, migrated_database: Database, sink: Sink, partitions: int
 ) -> None:
     """While frames come and are written, no comparison finds anything."""
 
     async def scenario() -> None:
-        async with compared(fresh_nats, migrated_database, partitions) as (source, writer):
+        async with compared(fresh_nats, migrated_database, partitions, sink) as (source, writer):
             for _ in range(3):
                 source.advance(45_000)
                 await source.send_some(20)
@@ -133,13 +139,13 @@ DAMAGE = {
 
 
 def test_a_changed_table_is_reported_until_it_is_mended(
-    fresh_nats: NatsServer, migrated_database: Database
+    fresh_nats: NatsServer, migrated_database: Database, sink: Sink
 ) -> None:
     """Whatever row is missing, changed or too many stands as a mismatch, while the writer works."""
 
     async def scenario() -> None:
         async with (
-            compared(fresh_nats, migrated_database) as (_, writer),
+            compared(fresh_nats, migrated_database, sink=sink) as (_, writer),
             connected(migrated_database.owner) as connection,
         ):
             await connection.execute(KEEP)

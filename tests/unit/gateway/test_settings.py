@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from libs.common.addresses import is_loopback
 from libs.common.errors import SettingsError
 from libs.common.settings import load
-from services.gateway.settings import Settings, is_loopback
+from services.gateway.settings import Settings
 
 NEEDED = {"KITE_NATS_URL": "nats://127.0.0.1:4222", "KITE_PG_DSN": "postgresql://kite@localhost/k"}
 HASH = "$argon2id$v=19$m=65536,t=3,p=4$c2FsdHNhbHRzYWx0c2FsdA$aGFzaA"

@@ -1,0 +1,101 @@
+"""What the database holds, asked through Supabase's REST interface (see `stored.StoredRows`).
+
+`kite_tally` counts by the fingerprints of `ledger.ROWS`, and reads the position at the same moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from types import TracebackType
+from typing import Any
+
+from msgspec import Struct
+
+from libs.common.subjects import INDICATORS, MARKET
+from services.writer.core import Position
+from services.writer.findings import Lane
+from services.writer.ledger import ROWS, Group, Rows, Span, Tally
+from services.writer.rest_api import RestApi
+from services.writer.stored import STRANGERS_MAX, Snapshot
+
+__all__ = ["RestRows"]
+
+_STREAMS = {ROWS[stream].table: stream for stream in (MARKET, INDICATORS)}
+_NO_PARTITION = -1
+
+
+class _Tallied(Struct):
+    position: tuple[int, int, int] | None
+    groups: list[tuple[str, int, int, str]]
+    strangers: list[tuple[str, int, int, str]]
+
+
+class RestRows:
+    """Reads through functions; an async context manager."""
+
+    def __init__(self, url: str, key: str, *, statement_timeout_s: int) -> None:
+        self._api = RestApi(url, key, connections_max=1, statement_timeout_s=statement_timeout_s)
+
+    async def __aenter__(self) -> RestRows:
+        await self._api.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._api.__aexit__(kind, error, traceback)
+
+    async def positions(self) -> dict[Lane, Position]:
+        """See StoredRows."""
+        rows = await self._api.call("kite_positions", {}, list[tuple[str, int, int, int, int]])
+        return {(stream, partition): Position(*rest) for stream, partition, *rest in rows}
+
+    async def groups(self, rows: Rows, spans: Sequence[Span]) -> dict[Group, Tally]:
+        """See StoredRows."""
+        if not spans:
+            return {}
+        tallied = await self._tally((_STREAMS[rows.table], _NO_PARTITION), spans, None)
+        return _groups(tallied.groups)
+
+    async def snapshot(
+        self,
+        lane: Lane,
+        rows: Rows,
+        spans: Sequence[Span],
+        *,
+        strangers_from_ms: int | None,
+    ) -> Snapshot:
+        """See StoredRows."""
+        tallied = await self._tally(lane, spans, strangers_from_ms)
+        position = None if tallied.position is None else Position(*tallied.position)
+        return Snapshot(position, _groups(tallied.groups), _groups(tallied.strangers))
+
+    async def first_day(self, table: str) -> date | None:
+        """See StoredRows."""
+        found: date | None = await self._api.call("kite_first_day", {"parent": table}, date | None)
+        return found
+
+    async def _tally(
+        self, lane: Lane, spans: Sequence[Span], strangers_from_ms: int | None
+    ) -> _Tallied:
+        arguments: dict[str, Any] = {
+            "stream": lane[0],
+            "partition": lane[1],
+            "tickers": [span.ticker for span in spans],
+            "since_ms": [span.from_ms for span in spans],
+            "until_ms": [span.to_ms for span in spans],
+            "strangers_from_ms": strangers_from_ms,
+            "strangers_max": STRANGERS_MAX,
+        }
+        tallied: _Tallied = await self._api.call("kite_tally", arguments, _Tallied)
+        return tallied
+
+
+def _groups(found: Iterable[tuple[str, int, int, str]]) -> dict[Group, Tally]:
+    return {
+        (ticker, minute_ms): Tally(count, int(digest)) for ticker, minute_ms, count, digest in found
+    }
