@@ -61,6 +61,17 @@ DRIVER_ERRORS = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.Internal
 
 _META = "SELECT value FROM public.kite_meta WHERE key = $1"
 _CLAIM_META = "INSERT INTO public.kite_meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_SET_META = """
+    INSERT INTO public.kite_meta AS kept (key, value) VALUES ($1, $2)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
+    WHERE kept.value <> excluded.value"""
+# Up to these positions frames have left no ticks.
+_TICKS_SINCE = """
+    INSERT INTO public.kite_meta (key, value)
+    SELECT 'ticks_since', coalesce(json_agg(json_build_array(
+        stream, partition, stream_created_ms, seq, frame_n)), '[]')::text
+    FROM public.stream_positions
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()"""
 _POSITION = """
     SELECT stream_created_ms, seq, frame_n FROM public.stream_positions
     WHERE stream = $1 AND partition = $2"""
@@ -122,6 +133,10 @@ class Store(Protocol):
 
         Raises StoreUnavailable.
         """
+        ...
+
+    async def keep(self, what: str) -> None:
+        """Note that from now on `ticks` are stored, or `minutes` only; raises StoreUnavailable."""
         ...
 
     async def position(self, stream: str, partition: int) -> Position | None:
@@ -203,6 +218,13 @@ class PostgresStore:
                         f"the database was made for {key} {found!r}, this writer runs for "
                         f"{wanted!r}: use another database, or set KITE_{key.upper()}={found}"
                     )
+
+    async def keep(self, what: str) -> None:
+        """See Store."""
+        async with self._connection() as connection, connection.transaction():
+            if await connection.fetchval(_META, "store") == "minutes" and what == "ticks":
+                await connection.execute(_TICKS_SINCE)
+            await connection.execute(_SET_META, "store", what)
 
     async def position(self, stream: str, partition: int) -> Position | None:
         """See Store."""

@@ -6,6 +6,7 @@ Everything raises StoreUnavailable when the database does not answer.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +35,7 @@ _POSITION = """
     WHERE stream = $1 AND partition = $2"""
 _POSITIONS = """
     SELECT stream, partition, stream_created_ms, seq, frame_n FROM public.stream_positions"""
+_TICKS_SINCE = "SELECT value FROM public.kite_meta WHERE key = 'ticks_since'"
 # The look-up stands in a subquery with OFFSET 0: always one range of the key per span.
 _GROUPS = """
     SELECT i.ticker, (extract(epoch FROM date_trunc('minute', e."timestamp")) * 1000)::bigint,
@@ -111,6 +113,13 @@ class StoredRows:
         async with self._connection() as connection:
             rows = await connection.fetch(_POSITIONS)
         return {(row[0], row[1]): Position(*row[2:]) for row in rows}
+
+    async def ticks_since(self) -> dict[Lane, Position]:
+        """Return up to which positions frames left no ticks: minutes only were kept then."""
+        async with self._connection() as connection:
+            text = await connection.fetchval(_TICKS_SINCE)
+        found: list[tuple[str, int, int, int, int]] = json.loads(text or "[]")
+        return {(stream, partition): Position(*rest) for stream, partition, *rest in found}
 
     async def groups(self, rows: Rows, spans: Sequence[Span]) -> dict[Group, Tally]:
         """Tally the rows of complete spans."""

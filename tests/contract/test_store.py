@@ -7,6 +7,7 @@ back from the database itself, not through the store.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -369,6 +370,25 @@ class TestTheStoreItself:
             await store.claim({"source": "demo", "partitions": "1"})
             with pytest.raises(StoreMismatch, match="KITE_SOURCE=demo"):
                 await store.claim({"source": "schwab", "partitions": "1"})
+
+        within(scenario)
+
+    def test_notes_what_is_kept(self, within: Within) -> None:
+        """And, once ticks are kept again, up to where there are none."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            async def noted() -> dict[str, str]:
+                return {row["key"]: row["value"] for row in await query("SELECT * FROM kite_meta")}
+
+            await store.keep("ticks")
+            await store.commit(batch_of([tick()]))
+            assert await noted() == {"store": "ticks"}
+            await store.keep("minutes")
+            await store.keep("minutes")
+            assert await noted() == {"store": "minutes"}
+            await store.keep("ticks")
+            since = (await noted())["ticks_since"]
+            assert json.loads(since) == [["MARKET", 0, CREATED_MS, 1, 1]]
 
         within(scenario)
 

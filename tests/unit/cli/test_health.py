@@ -81,3 +81,13 @@ def test_a_difference_is_a_fault_until_it_is_mended() -> None:
 def test_before_the_first_comparison_nobody_can_say() -> None:
     """Neither healthy nor a fault."""
     assert check_reconciled("", now_s=0.0).ok is None
+
+
+@pytest.mark.parametrize(("age_s", "ok"), [(65.0, True), (179.0, True), (181.0, False)])
+def test_minutes_are_as_fresh_as_minutes_can_be(age_s: float, ok: bool) -> None:
+    """Where no ticks are kept, the newest minute is up to a minute old before the next is stored."""
+    answers = [changed(freshness_s=age_s)]
+    checks = check_database(answers, reported=True, young=False, minutes_only=True)
+    found = {check.name: check for check in checks}
+    assert found["freshness"].ok is ok
+    assert found["freshness"].detail == f"newest minute {age_s:.0f} s old"
