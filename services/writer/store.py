@@ -43,6 +43,7 @@ __all__ = [
     "PostgresStore",
     "Report",
     "Store",
+    "Usage",
     "one_line",
 ]
 
@@ -101,6 +102,20 @@ _END_STALLED = """
         AND xact_start < clock_timestamp() - make_interval(secs => $1)
         AND greatest(query_start, state_change) < clock_timestamp() - make_interval(secs => $1)"""
 _SIZE = "SELECT pg_database_size(current_database())"
+_TABLES = (
+    "equity_data", "indicators", "candles", "candle_revisions", "signals", "gaps", "option_prices",
+    "orders", "trades", "positions", "daily_pnl", "streaming_metrics",
+)  # fmt: skip
+_TABLE_SIZES = """
+    SELECT name, (SELECT sum(pg_total_relation_size(part.oid)) FROM (
+        SELECT to_regclass('public.' || name)::oid AS oid
+        UNION ALL SELECT inhrelid FROM pg_inherits
+            WHERE inhparent = to_regclass('public.' || name)) AS part)::bigint AS bytes
+    FROM unnest($1::text[]) AS name"""
+_CONNECTIONS = """
+    SELECT sum(numbackends)::integer, current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer
+    FROM pg_stat_database WHERE datname IS NOT NULL"""
 _ENSURE_PARTITION = "SELECT public.kite_ensure_partition($1, $2)"
 
 
@@ -123,6 +138,14 @@ class Report(Struct, frozen=True):
     equity_rows: int = 0
     indicator_rows: int = 0
     newest_tick_s: int = 0
+
+
+class Usage(Struct, frozen=True):
+    """What is used of a database: bytes of our tables by name, and connections of anybody."""
+
+    table_bytes: dict[str, int]
+    connections: int
+    connections_max: int
 
 
 class Store(Protocol):
@@ -153,6 +176,10 @@ class Store(Protocol):
 
     async def size_bytes(self) -> int:
         """Return how big the whole database is; raises StoreUnavailable."""
+        ...
+
+    async def usage(self) -> Usage:
+        """Return what is used of the database; raises StoreUnavailable."""
         ...
 
     async def report(self, report: Report) -> None:
@@ -275,6 +302,13 @@ class PostgresStore:
         """See Store."""
         async with self._connection() as connection:
             return int(await connection.fetchval(_SIZE))
+
+    async def usage(self) -> Usage:
+        """See Store."""
+        async with self._connection() as connection:
+            sizes = await connection.fetch(_TABLE_SIZES, list(_TABLES))
+            connections = await connection.fetchrow(_CONNECTIONS)
+        return Usage({row["name"]: row["bytes"] or 0 for row in sizes}, *connections)
 
     async def report(self, report: Report) -> None:
         """See Store."""

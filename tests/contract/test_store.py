@@ -392,6 +392,24 @@ class TestTheStoreItself:
 
         within(scenario)
 
+    def test_tells_what_is_used(self, within: Within) -> None:
+        """Tables with their partitions and indexes; at least the connection that asks."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            before = await store.usage()
+            await store.commit(batch_of([tick(TS_MS + n) for n in range(1000)]))
+            after = await store.usage()
+            grown = {
+                table
+                for table, count_bytes in after.table_bytes.items()
+                if count_bytes > before.table_bytes[table]
+            }
+            assert grown == {"equity_data"}
+            assert after.table_bytes["equity_data"] > 50_000
+            assert 1 <= after.connections <= after.connections_max
+
+        within(scenario)
+
     def test_prunes_old_reports(self, within: Within) -> None:
         """Reports from before an instant go, the others stay."""
 
