@@ -258,7 +258,8 @@ def tables_of(found: Measured) -> dict[str, str]:
         f"take {found.day_bytes / 1000:.0f} kB before the first row.\n"
     )
     return {
-        "rows": "| table | bytes a row | rows of a ticker and session | |\n|---|---|---|---|\n" + rows,
+        "rows": "| table | bytes a row | rows of a ticker and session | |\n|---|---|---|---|\n"
+        + rows,
         "sums": sums,
         "until": "| tickers | `ticks` | `minutes` |\n|---|---|---|\n" + until,
     }
@@ -305,9 +306,9 @@ def main() -> None:
     where = machine()
     with temporary_home() as home:
         server = PostgresServer(home)
-        with Running(server, home / "postgres.log", extra=("-c", "fsync=off")):
-            with database(server) as dsn:
-                found = asyncio.run(measure(dsn, short=wanted.short))
+        running = Running(server, home / "postgres.log", extra=("-c", "fsync=off"))
+        with running, database(server) as dsn:
+            found = asyncio.run(measure(dsn, short=wanted.short))
     _report(found)
     if wanted.page:
         tables = {**tables_of(found), "machine": f"{where}\n"}

@@ -146,7 +146,9 @@ def moment(option: str, text: str, *, end: bool) -> int | None:
         ) from error
     if stamp.tzinfo is None:
         raise SettingsError(
-            [f"{option} {text}: in which zone? Write {text}Z, or {text}-05:00 for New York's winter"]
+            [
+                f"{option} {text}: in which zone? Write {text}Z, or {text}-05:00 for New York's winter"
+            ]
         )
     return round(stamp.timestamp() * 1000)
 

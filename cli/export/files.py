@@ -36,7 +36,7 @@ class ExportFailed(KiteError):
     """The rows could not be written, or there are none."""
 
 
-class ReaderGone(Exception):  # noqa: N818 - it says what happened, which is no fault
+class ReaderGone(Exception):
     """Whoever read our output has seen enough. No OSError, which would be taken for the server's."""
 
 
@@ -176,9 +176,7 @@ class _Csv:
 class _Parquet:
     """Parses lines when there are some megabytes of them, writes them in groups of many rows."""
 
-    def __init__(
-        self, file: Digested, columns: Sequence[Column], facts: Mapping[str, str]
-    ) -> None:
+    def __init__(self, file: Digested, columns: Sequence[Column], facts: Mapping[str, str]) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 

@@ -135,7 +135,7 @@ def _query(table: Table, by_timeframe: bool) -> str:
     end = f"greatest(t.{table.until}, t.{table.at} + interval '1 us')" if table.until else ""
     conditions = [
         f"t.{table.ticker} = $1",
-        f'{end} > $2' if end else f't."{table.at}" >= $2',
+        f"{end} > $2" if end else f't."{table.at}" >= $2',
         f't."{table.at}" < $3',
         *(["t.timeframe = any ($4)"] if by_timeframe else []),
     ]

@@ -127,8 +127,5 @@ _OPTIONS = Table(
 )  # fmt: skip
 
 TABLES: Final[Mapping[str, Table]] = MappingProxyType(
-    {
-        table.name: table
-        for table in (_CANDLES, _TICKS, _SIGNALS, _GAPS, _REVISIONS, _OPTIONS)
-    }
+    {table.name: table for table in (_CANDLES, _TICKS, _SIGNALS, _GAPS, _REVISIONS, _OPTIONS)}
 )

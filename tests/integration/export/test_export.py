@@ -128,9 +128,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("what", QUERIES)
-def test_parquet_holds_what_the_database_holds(
-    what: str, filled: Database, tmp_path: Path
-) -> None:
+def test_parquet_holds_what_the_database_holds(what: str, filled: Database, tmp_path: Path) -> None:
     """Every row, every digit, in order of ticker and time."""
     (made,) = exported(filled, what, output=str(tmp_path / "rows.parquet"))
     table = parquet.read_table(tmp_path / "rows.parquet")
@@ -331,9 +329,7 @@ def test_a_server_that_refuses_leaves_no_file(filled: Database, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_session_that_ends_in_the_middle_leaves_no_file(
-    filled: Database, tmp_path: Path
-) -> None:
+def test_a_session_that_ends_in_the_middle_leaves_no_file(filled: Database, tmp_path: Path) -> None:
     """What was written so far is taken away."""
     request = resolve(Asked(what=("ticks",), output=str(tmp_path / "rows.csv")))
     end = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'kite_backup'"

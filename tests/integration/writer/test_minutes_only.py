@@ -121,9 +121,7 @@ def test_it_may_be_changed_while_there_are_rows(
                         "equity_data"]))  # fmt: skip
                     if kept == "ticks" and len(counts) > 1:
                         await damage(migrated_database)
-                        await stands(
-                            writer, {("rows", "MARKET", "0"): 1}, "a changed row is found"
-                        )
+                        await stands(writer, {("rows", "MARKET", "0"): 1}, "a changed row is found")
             assert counts[0] == 400
             assert counts[1] == 400
             assert counts[2] == 800

@@ -7,7 +7,6 @@ import datetime as dt
 import io
 import os
 import stat
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
