@@ -145,11 +145,7 @@ def moment(option: str, text: str, *, end: bool) -> int | None:
             [f"{option} {text}: no day such as 2026-01-05, and no time such as 2026-01-05T14:30Z"]
         ) from error
     if stamp.tzinfo is None:
-        raise SettingsError(
-            [
-                f"{option} {text}: in which zone? Write {text}Z, or {text}-05:00 for New York's winter"
-            ]
-        )
+        raise SettingsError([f"{option} {text}: in which zone? Write {text}Z, or {text}-05:00"])
     return round(stamp.timestamp() * 1000)
 
 

@@ -1,7 +1,7 @@
-"""Where rows go: CSV text as it comes, or Parquet made of it, into a file that is whole or not there.
+"""Where rows go: CSV as it comes, or Parquet made of it, into a file that is whole or not there.
 
 The database writes CSV text itself, so a number in a file has the digits that are stored. Parquet
-is parsed from the same text, a bounded piece at a time. pyarrow is imported when Parquet is written.
+is parsed from the same text, a bounded piece at a time; pyarrow is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ExportFailed(KiteError):
 
 
 class ReaderGone(Exception):
-    """Whoever read our output has seen enough. No OSError, which would be taken for the server's."""
+    """Whoever read our output has seen enough. An OSError would be taken for the server's."""
 
 
 class Output(Protocol):

@@ -25,7 +25,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     nothing: at 80 % there is an alarm.
 
     `store` says what is kept: with `ticks` everything, with `minutes` no ticks and no averages of
-    ticks, which are nearly all of the rows: for a small plan. Live messages carry them all the same.
+    ticks, which are nearly all of the rows: for a small plan. Live messages carry them as ever.
 
     Every `writer_reconcile_interval_s` the streams are compared with the rows made of them, 0 turns
     that off. Below 15 the server would be kept from reading its disk again, and faults of the disk

@@ -85,7 +85,7 @@ def test_before_the_first_comparison_nobody_can_say() -> None:
 
 @pytest.mark.parametrize(("age_s", "ok"), [(65.0, True), (179.0, True), (181.0, False)])
 def test_minutes_are_as_fresh_as_minutes_can_be(age_s: float, ok: bool) -> None:
-    """Where no ticks are kept, the newest minute is up to a minute old before the next is stored."""
+    """Where no ticks are kept, the newest minute gets a minute old before the next is stored."""
     answers = [changed(freshness_s=age_s)]
     checks = check_database(answers, reported=True, young=False, minutes_only=True)
     found = {check.name: check for check in checks}
