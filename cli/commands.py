@@ -284,6 +284,56 @@ def doctor(home: str | None, as_json: bool) -> int:
     return run(_home(home), as_json=as_json)
 
 
+@kite.command("export", short_help="Write stored rows to CSV or Parquet files.")
+@click.argument("what", metavar="WHAT...", nargs=-1, required=True)
+@click.option("--tickers", metavar="LIST", default="", help="For example QQQ,SPY.  [default: all]")
+@click.option("--from", "since", metavar="WHEN", default="", help="The first day or instant.")
+@click.option("--to", "until", metavar="WHEN", default="", help="The last day, or an instant.")
+@click.option(
+    "--timeframe",
+    "timeframes",
+    metavar="LIST",
+    default="",
+    help="For example 1m,5m, or all.  [default: 1m for candles, else all]",
+)
+@click.option(
+    "--format",
+    "format",
+    type=click.Choice(["csv", "parquet"]),
+    help="[default: what the file's name ends with, else csv]",
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    default="",
+    help="A file, or a directory with / at its end.  [default: standard output]",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there already.")
+@_home_option
+@_json_option
+def export(home: str | None, **given: Any) -> None:
+    """Write stored rows to CSV or Parquet, for other programs.
+
+    WHAT is candles, ticks, signals, gaps, revisions (candles before a correction) or options;
+    several of them, or a file for each ticker, go to a directory. WHEN is a day of New York, which
+    is meant whole, or an instant with its zone. Works on the running stack's database, or on the
+    one that KITE_PG_DSN names, and changes nothing in it.
+
+    \b
+    Examples:
+      ./kite export candles --tickers QQQ --from 2026-01-05 --to 2026-01-09 -o QQQ.parquet
+      ./kite export ticks signals --format parquet -o research/
+      ./kite export candles --tickers QQQ --timeframe 5m | head
+      ./kite export candles -o bars/ && ./kite up --csv bars/QQQ-1m.csv
+    """
+    from cli.export.asked import Asked
+    from cli.export.commands import run
+
+    given["format"] = given["format"] or ""
+    run(_home(home), Asked(**given))
+
+
 @kite.group(cls=_Kite)
 def db() -> None:
     """Look after the database."""

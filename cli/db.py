@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import msgspec
 
-from cli.control import current_state
+from cli.database import dsn_of
 from cli.home import Home
-from cli.state import NotRunningError
-from deploy.credentials import load_credentials
 from deploy.supabase.migrate import Applied, migrate
-from deploy.supabase.roles import LOGIN_ROLES, OWNER
+from deploy.supabase.roles import OWNER
 
 __all__ = ["run_migrate"]
 
@@ -46,13 +42,4 @@ def run_migrate(home: Home, *, as_json: bool) -> None:
 
 def _owner_dsn(home: Home) -> str:
     """Return how to log in as the schema's owner."""
-    if dsn := os.environ.get("KITE_PG_DSN"):
-        return dsn
-    try:
-        state = current_state(home)
-    except NotRunningError as error:
-        raise NotRunningError(f"{error}, or name a database in KITE_PG_DSN") from error
-    parts = urlsplit(state.postgres or "")
-    kept = load_credentials(Path(state.store or ""), nats_users=(), postgres_users=LOGIN_ROLES)
-    login = f"{OWNER}:{kept.postgres[OWNER]}"
-    return f"postgresql://{login}@{parts.hostname}:{parts.port}{parts.path}"
+    return os.environ.get("KITE_PG_DSN") or dsn_of(home, OWNER)

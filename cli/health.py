@@ -29,6 +29,8 @@ from libs.common.errors import SettingsError, StoreUnavailable
 __all__ = ["Check", "TickerHealth", "check_database", "run"]
 
 FRESH_S_MAX = 60.0
+# A minute is stored when it is over, and waits up to 90 seconds for one that is missing.
+FRESH_MINUTE_S_MAX = 180.0
 ERROR_RATE_MAX = 0.05
 # The writer reports every 15 s; before that nobody knows the broker's time.
 _FIRST_REPORT_S = 45.0
@@ -44,6 +46,7 @@ _DIFFERS = {
     "shape": "the stream is not whole",
     "file": "its newest file is damaged",
 }
+_KEPT = "select value from kite_meta where key = 'store'"
 _HEALTH = "select * from get_streaming_health($1)"
 
 
@@ -120,13 +123,15 @@ async def _ask(
         # One transaction, because a pooler may lend a connection for no longer.
         async with connection.transaction(readonly=True):
             reported = bool(await connection.fetchval(_REPORTED))
+            minutes_only = await connection.fetchval(_KEPT) == "minutes"
             answers = [await _ticker(connection, ticker) for ticker in tickers]
     except asyncpg.PostgresError as error:
         return [Check("database", False, f"reachable, but refuses: {error}")], []
     finally:
         await connection.close()
     checks = [Check("database", True, "reachable")]
-    return checks + check_database(answers, reported=reported, young=young), answers
+    found = check_database(answers, reported=reported, young=young, minutes_only=minutes_only)
+    return checks + found, answers
 
 
 async def _ticker(connection: asyncpg.Connection, ticker: str) -> TickerHealth:
@@ -143,12 +148,15 @@ async def _ticker(connection: asyncpg.Connection, ticker: str) -> TickerHealth:
     )
 
 
-def check_database(answers: list[TickerHealth], *, reported: bool, young: bool) -> list[Check]:
+def check_database(
+    answers: list[TickerHealth], *, reported: bool, young: bool, minutes_only: bool = False
+) -> list[Check]:
     """Judge what the database says.
 
     `reported`: a service reported lately, so that the broker's time is known; `young`: the stack
     was started so short a time ago that none may have yet. The freshest ticker speaks for the
-    feed: a thinly traded one may well be silent for a minute.
+    feed: a thinly traded one may well be silent for a minute. Where `minutes_only` are stored, the
+    newest one is what can be fresh.
     """
     if not reported:
         text = (
@@ -159,9 +167,10 @@ def check_database(answers: list[TickerHealth], *, reported: bool, young: bool) 
         return [Check("freshness", True, "the market is closed"), _errors(answers)]
     ages = [answer.freshness_s for answer in answers if answer.freshness_s is not None]
     rows = sum(answer.recent_rows for answer in answers)
-    newest = f"newest tick {min(ages):.0f} s old" if ages else "no tick yet"
+    what, fresh_s_max = ("minute", FRESH_MINUTE_S_MAX) if minutes_only else ("tick", FRESH_S_MAX)
+    newest = f"newest {what} {min(ages):.0f} s old" if ages else f"no {what} yet"
     return [
-        Check("freshness", bool(ages) and min(ages) <= FRESH_S_MAX, newest),
+        Check("freshness", bool(ages) and min(ages) <= fresh_s_max, newest),
         Check("rows", rows > 0, f"{rows:,} in the last 5 minutes"),
         _errors(answers),
     ]

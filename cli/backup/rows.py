@@ -15,18 +15,18 @@ import datetime as dt
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import zstandard
 
 from cli.backup.errors import BackupDamaged, BackupFailed
 from cli.backup.manifest import MigrationMark, TablePart
+from cli.snapshot import ERRORS, SETTINGS, one_line, reading
 from deploy.supabase import migrate
-from libs.common.errors import StoreMismatch, StoreUnavailable
+from libs.common.errors import StoreMismatch
 
 __all__ = [
     "Piece",
@@ -50,14 +50,6 @@ _MADE = re.compile(
     r"^\s*create table (?:if not exists )?public\.(\w+)", re.IGNORECASE | re.MULTILINE
 )
 _DAY_SUFFIX = re.compile(r"_(\d{4})(\d{2})(\d{2})?$")
-
-# What text depends on, besides the rows.
-_SETTINGS = """
-    set local timezone = 'UTC'; set local datestyle = 'ISO, YMD';
-    set local intervalstyle = 'postgres'; set local extra_float_digits = 1;
-    set local bytea_output = 'hex'; set local client_encoding = 'UTF8'; set local search_path = '';
-    set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0;
-    set local lock_timeout = '30s'"""
 
 # Tables and their partitions, with columns and key. A partition without a parent in `public` is
 # detached, which is somebody's unfinished work: it is not read.
@@ -89,8 +81,6 @@ _SET_MARK = "insert into public.kite_meta (key, value) values ('restoring', $1)"
 _UNMARK = "delete from public.kite_meta where key = 'restoring'"
 _BUT_MARK = "where key <> 'restoring'"
 
-_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -118,21 +108,6 @@ class Piece:
 def our_tables() -> list[str]:
     """Return the tables that the migrations make."""
     return sorted({name for step in migrate.read() for name in _MADE.findall(step.sql)})
-
-
-@asynccontextmanager
-async def reading(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Open one snapshot of the database; raises StoreUnavailable when it cannot be reached."""
-    connection = await migrate.connect(dsn)
-    try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            await connection.execute(_SETTINGS)
-            await connection.fetchval("select pg_current_snapshot()::text")  # from here on
-            yield connection
-    except _ERRORS as error:
-        raise StoreUnavailable(f"the database cannot be read: {_line(error)}") from error
-    finally:
-        connection.terminate()
 
 
 async def server_version(connection: asyncpg.Connection) -> str:
@@ -279,8 +254,8 @@ async def mark_restoring(dsn: str, name: str) -> None:
     try:
         await connection.execute(_UNMARK)
         await connection.execute(_SET_MARK, name)
-    except _ERRORS as error:
-        raise BackupFailed(f"the database cannot be written: {_line(error)}") from error
+    except ERRORS as error:
+        raise BackupFailed(f"the database cannot be written: {one_line(error)}") from error
     finally:
         connection.terminate()
 
@@ -296,14 +271,14 @@ async def load(
     connection = await migrate.connect(dsn)
     try:
         async with connection.transaction():
-            await connection.execute(_SETTINGS)
+            await connection.execute(SETTINGS)
             await connection.execute(_UNMARK)
             for part in tables:
                 await _ensure_partition(connection, part)
                 await _copy_in(connection, root / part.path, part, advance)
         await connection.execute("analyze")
-    except _ERRORS as error:
-        raise BackupFailed(f"the database does not take the rows: {_line(error)}") from error
+    except ERRORS as error:
+        raise BackupFailed(f"the database does not take the rows: {one_line(error)}") from error
     finally:
         connection.terminate()
 
@@ -343,8 +318,3 @@ def _texts(path: Path) -> Iterator[bytes]:
                 yield chunk
     except zstandard.ZstdError as error:
         raise BackupDamaged(f"{path.name} cannot be unpacked: {error}") from error
-
-
-def _line(error: BaseException) -> str:
-    said: Any = getattr(error, "message", None) or str(error) or type(error).__name__
-    return str(said).splitlines()[0]

@@ -20,7 +20,8 @@ Columns = dict[str, list[Any]]
 
 _NULL = "\\N"
 _UNESCAPED = {"\\\\": "\\", "\\t": "\t", "\\n": "\n", "\\r": "\r"}
-_GAP_COLUMNS = ("id", "ticker", "series", "started_at", "ended_at", "cause", "state")
+_GAP_COLUMNS = ("id", "ticker", "series", "started_at", "ended_at", "cause", "state", "reason")
+_CHECK_COLUMNS = ("ticker", "started_at", "ended_at", "bars")
 _SIGNAL_COLUMNS = (
     "id", "revision", "state", "late", "ticker", "timeframe", "timestamp", "kind", "direction",
     "price", "sma9", "vwap",
@@ -38,6 +39,7 @@ def commit_arguments(batch: Batch) -> dict[str, Any]:
             text_columns(CANDLE_COLUMNS, "".join(map(candle_line, wave))) for wave in batch.candles
         ],
         "gaps": _gaps(batch.gaps),
+        "session_checks": _checks(batch.checks),
         "signals": _signals(batch.signals),
     }
     return {
@@ -78,6 +80,13 @@ def _gaps(gaps: Sequence[Gap]) -> Columns:
     if not gaps:
         return {}
     columns: Columns = dict(zip(_GAP_COLUMNS, upserts.gap_columns(gaps), strict=True))
+    return _with_moments(columns, "started_at", "ended_at")
+
+
+def _checks(checks: Sequence[Gap]) -> Columns:
+    if not checks:
+        return {}
+    columns: Columns = dict(zip(_CHECK_COLUMNS, upserts.check_columns(checks), strict=True))
     return _with_moments(columns, "started_at", "ended_at")
 
 

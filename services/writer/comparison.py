@@ -60,7 +60,8 @@ class Comparison:
         self._lane = lane
         self._stream, self._partition = lane
         self._subject = frame_subject(*lane)
-        self._rows = ROWS.get(self._stream)
+        # Where only minutes are kept no rows are compared; frames still have to be whole.
+        self._rows = ROWS.get(self._stream) if runtime.settings.store == "ticks" else None
         self._bytes_per_s = 1.0
         self._created_ms = 0
         self._follower: Walk | None = None
@@ -100,7 +101,7 @@ class Comparison:
         now_s = asyncio.get_running_loop().time
         sweep = self._sweep
         if sweep is None:
-            walk = Walk(self._rows, first=state.first_seq == 1, seq=state.first_seq - 1)
+            walk = await self._beginning(stored, state)
             sweep = _Sweep(self._alarm.next_number(self._lane), now_s(), walk)
             self._sweep = sweep
         if not await self._walk(stored, sweep.walk, position, sweep.number, until_s):
@@ -109,6 +110,13 @@ class Comparison:
         self._sweep = None
         self._alarm.settle(self._lane, sweep.number)
         self._alarm.swept(self._lane, now_s() - sweep.began_s)
+
+    async def _beginning(self, stored: StoredRows, state: StreamState) -> Walk:
+        """Begin where the stream does, or where ticks began to be kept."""
+        since = (await stored.ticks_since()).get(self._lane) if self._rows else None
+        if since and since.created_ms == state.created_ms and since.seq >= state.first_seq:
+            return Walk(self._rows, first=False, seq=since.seq, n=since.n)
+        return Walk(self._rows, first=state.first_seq == 1, seq=state.first_seq - 1)
 
     async def _walk(
         self, stored: StoredRows, walk: Walk, position: Position, number: int, until_s: float

@@ -160,14 +160,23 @@ def _hole(name: str, position: Position, found_seq: int) -> PositionError:
 class Batcher:
     """Builds one partition's batches. Frames that are written already are passed over."""
 
-    def __init__(self, stream: str, partition: int, position: Position, limits: Limits) -> None:
+    def __init__(
+        self,
+        stream: str,
+        partition: int,
+        position: Position,
+        limits: Limits,
+        *,
+        with_ticks: bool = True,
+    ) -> None:
+        """Without ticks their frames move the position as ever, and leave no rows."""
         self._stream = stream
         self._partition = partition
         self._limits = limits
         self._lines = TickRows()
         self._take: dict[type[Event], Callable[[Any], None]] = {
-            Tick: self._lines.tick,
-            TickIndicator: self._lines.indicator,
+            Tick: self._lines.tick if with_ticks else self._see,
+            TickIndicator: self._lines.indicator if with_ticks else self._see,
             Candle: self._candle,
             Gap: self._gap,
             Signal: self._signal,
@@ -190,6 +199,7 @@ class Batcher:
         self._gaps: dict[str, Gap] = {}
         self._checks: dict[str, Gap] = {}
         self._signals: dict[str, Signal] = {}
+        self._seen_s = 0
 
     @property
     def frames(self) -> int:
@@ -252,7 +262,7 @@ class Batcher:
             signals=[self._signals[signal_id] for signal_id in sorted(self._signals)],
             sent_ms=self._sent_ms,
             received_ms=self._received_ms,
-            newest_tick_s=lines.newest_s,
+            newest_tick_s=max(lines.newest_s, self._seen_s),
         )
         self._begin(self._after)
         return batch
@@ -264,6 +274,11 @@ class Batcher:
             + [("indicators", day) for day in lines.days if lines.indicators]
             + [("candles", day) for day in self._candle_days]
         )
+
+    def _see(self, tick: Tick | TickIndicator) -> None:
+        """Take no row of a tick; how fresh the data are shall be known all the same."""
+        check_moment(tick.ts_ms)
+        self._seen_s = max(self._seen_s, tick.ts_ms // 1000)
 
     def _candle(self, candle: Candle) -> None:
         _check_numbers(

@@ -22,7 +22,7 @@ from libs.common.errors import StoreUnavailable
 from services.writer.columns import commit_arguments
 from services.writer.core import Batch, Position
 from services.writer.rest_api import Refused, RestApi
-from services.writer.store import PARTITIONS_CACHED_MAX, Report, require_owner
+from services.writer.store import PARTITIONS_CACHED_MAX, TABLES, Report, Usage, require_owner
 
 __all__ = ["RestStore"]
 
@@ -60,6 +60,10 @@ class RestStore:
         found = await self._call("kite_claim", {"meta": dict(meta)}, dict[str, str])
         for key, wanted in meta.items():
             require_owner(key, wanted, found.get(key))
+
+    async def keep(self, what: str) -> None:
+        """See Store."""
+        await self._call("kite_keep", {"what": what}, bool)
 
     async def position(self, stream: str, partition: int) -> Position | None:
         """See Store."""
@@ -101,6 +105,11 @@ class RestStore:
     async def size_bytes(self) -> int:
         """See Store."""
         found: int = await self._call("kite_database_bytes", {}, int)
+        return found
+
+    async def usage(self) -> Usage:
+        """See Store."""
+        found: Usage = await self._call("kite_usage", {"tables": list(TABLES)}, Usage)
         return found
 
     async def report(self, report: Report) -> None:

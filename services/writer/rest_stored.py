@@ -54,6 +54,11 @@ class RestRows:
         rows = await self._api.call("kite_positions", {}, list[tuple[str, int, int, int, int]])
         return {(stream, partition): Position(*rest) for stream, partition, *rest in rows}
 
+    async def ticks_since(self) -> dict[Lane, Position]:
+        """See StoredRows."""
+        rows = await self._api.call("kite_ticks_since", {}, list[tuple[str, int, int, int, int]])
+        return {(stream, partition): Position(*rest) for stream, partition, *rest in rows}
+
     async def groups(self, rows: Rows, spans: Sequence[Span]) -> dict[Group, Tally]:
         """See StoredRows."""
         if not spans:

@@ -41,6 +41,15 @@ class Room:
         metrics.gauge("writer_database_bytes_max", "Size that its plan allows, 0: any").set(
             runtime.settings.writer_database_bytes_max
         )
+        self._tables = metrics.gauge(
+            "writer_table_bytes", "Size of a table with its indexes", ["table"]
+        )
+        self._connections = metrics.gauge(
+            "writer_database_connections", "Connections that the database has, anybody's"
+        )
+        self._connections_max = metrics.gauge(
+            "writer_database_connections_max", "Connections that it takes, 0: not known yet"
+        )
         self._files_dir = runtime.settings.writer_stream_files_dir
         self._disk_free = metrics.gauge("writer_disk_free_bytes", "Free on the disk of the streams")
         self._disk = metrics.gauge("writer_disk_bytes", "Size of that disk, 0: it is not ours")
@@ -73,6 +82,11 @@ class Room:
     async def _look_at_database(self) -> None:
         try:
             self._database.set(await self._store.size_bytes())
+            usage = await self._store.usage()
+            for table, count_bytes in usage.table_bytes.items():
+                self._tables.labels(table).set(count_bytes)
+            self._connections.set(usage.connections)
+            self._connections_max.set(usage.connections_max)
         except StoreError as error:
             self._looks -= 1  # ask again at the next look
             self._log.info("writer.room_unknown", of="database", error=str(error))

@@ -103,6 +103,7 @@ async def _claim(runtime: Runtime[Settings], store: Store) -> None:
     while not runtime.stop.is_set():
         try:
             await store.claim(meta)
+            await store.keep(settings.store)
         except StoreError as error:
             _database_away(runtime, error)
             await backoff.pause(runtime.stop)
@@ -283,7 +284,11 @@ class Lane:
         self.owned = True
         self._runtime.log.info("writer.lane_owned", lane=self._name, seq=position.seq)
         try:
-            await self._pump(lease, Batcher(self._stream, self._partition, position, self._limits))
+            with_ticks = self._runtime.settings.store == "ticks"
+            batcher = Batcher(
+                self._stream, self._partition, position, self._limits, with_ticks=with_ticks
+            )
+            await self._pump(lease, batcher)
         except asyncio.CancelledError:
             if self._flight is not None:
                 self._flight.task.cancel()

@@ -29,6 +29,9 @@ class Settings(DatabaseSettings, frozen=True, kw_only=True):
     room for, such as 500000000 on a free one; 0 means that only the disk bounds it. It stops
     nothing: at 80 % there is an alarm.
 
+    `store` says what is kept: with `ticks` everything, with `minutes` no ticks and no averages of
+    ticks, which are nearly all of the rows: for a small plan. Live messages carry them as ever.
+
     Every `writer_reconcile_interval_s` the streams are compared with the rows made of them, 0 turns
     that off. Below 15 the server would be kept from reading its disk again, and faults of the disk
     would be found late. The comparison reads at most `writer_reconcile_bytes_per_s_max` of frames
@@ -41,6 +44,7 @@ class Settings(DatabaseSettings, frozen=True, kw_only=True):
     pg_dsn: str = ""
     supabase_url: str = ""
     supabase_service_key: str = ""
+    store: Literal["ticks", "minutes"] = "ticks"
     writer_flush_ms: Annotated[int, Meta(ge=1, le=60_000)] = 200
     writer_rows_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 20_000
     writer_input_bytes_max: Annotated[int, Meta(ge=1, le=64 * 1024 * 1024)] = 4 * 1024 * 1024

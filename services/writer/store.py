@@ -42,9 +42,11 @@ __all__ = [
     "CONNECT_TIMEOUT_S",
     "DRIVER_ERRORS",
     "PARTITIONS_CACHED_MAX",
+    "TABLES",
     "PostgresStore",
     "Report",
     "Store",
+    "Usage",
     "one_line",
     "require_owner",
 ]
@@ -64,6 +66,17 @@ DRIVER_ERRORS = (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.Internal
 
 _META = "SELECT value FROM public.kite_meta WHERE key = $1"
 _CLAIM_META = "INSERT INTO public.kite_meta (key, value) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_SET_META = """
+    INSERT INTO public.kite_meta AS kept (key, value) VALUES ($1, $2)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()
+    WHERE kept.value <> excluded.value"""
+# Up to these positions frames have left no ticks.
+_TICKS_SINCE = """
+    INSERT INTO public.kite_meta (key, value)
+    SELECT 'ticks_since', coalesce(json_agg(json_build_array(
+        stream, partition, stream_created_ms, seq, frame_n)), '[]')::text
+    FROM public.stream_positions
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = now()"""
 _POSITION = """
     SELECT stream_created_ms, seq, frame_n FROM public.stream_positions
     WHERE stream = $1 AND partition = $2"""
@@ -93,6 +106,20 @@ _END_STALLED = """
         AND xact_start < clock_timestamp() - make_interval(secs => $1)
         AND greatest(query_start, state_change) < clock_timestamp() - make_interval(secs => $1)"""
 _SIZE = "SELECT pg_database_size(current_database())"
+TABLES = (
+    "equity_data", "indicators", "candles", "candle_revisions", "signals", "gaps", "option_prices",
+    "orders", "trades", "positions", "daily_pnl", "streaming_metrics",
+)  # fmt: skip
+_TABLE_SIZES = """
+    SELECT name, (SELECT sum(pg_total_relation_size(part.oid)) FROM (
+        SELECT to_regclass('public.' || name)::oid AS oid
+        UNION ALL SELECT inhrelid FROM pg_inherits
+            WHERE inhparent = to_regclass('public.' || name)) AS part)::bigint AS bytes
+    FROM unnest($1::text[]) AS name"""
+_CONNECTIONS = """
+    SELECT sum(numbackends)::integer, current_setting('max_connections')::integer
+        - current_setting('superuser_reserved_connections')::integer
+    FROM pg_stat_database WHERE datname IS NOT NULL"""
 _ENSURE_PARTITION = "SELECT public.kite_ensure_partition($1, $2)"
 
 
@@ -117,6 +144,14 @@ class Report(Struct, frozen=True):
     newest_tick_s: int = 0
 
 
+class Usage(Struct, frozen=True):
+    """What is used of a database: bytes of our tables by name, and connections of anybody."""
+
+    table_bytes: dict[str, int]
+    connections: int
+    connections_max: int
+
+
 class Store(Protocol):
     """Where rows and positions go."""
 
@@ -125,6 +160,10 @@ class Store(Protocol):
 
         Raises StoreUnavailable.
         """
+        ...
+
+    async def keep(self, what: str) -> None:
+        """Note that from now on `ticks` are stored, or `minutes` only; raises StoreUnavailable."""
         ...
 
     async def position(self, stream: str, partition: int) -> Position | None:
@@ -141,6 +180,10 @@ class Store(Protocol):
 
     async def size_bytes(self) -> int:
         """Return how big the whole database is; raises StoreUnavailable."""
+        ...
+
+    async def usage(self) -> Usage:
+        """Return what is used of the database; raises StoreUnavailable."""
         ...
 
     async def report(self, report: Report) -> None:
@@ -204,6 +247,13 @@ class PostgresStore:
                 await connection.execute(_CLAIM_META, key, wanted)
                 require_owner(key, wanted, await connection.fetchval(_META, key))
 
+    async def keep(self, what: str) -> None:
+        """See Store."""
+        async with self._connection() as connection, connection.transaction():
+            if await connection.fetchval(_META, "store") == "minutes" and what == "ticks":
+                await connection.execute(_TICKS_SINCE)
+            await connection.execute(_SET_META, "store", what)
+
     async def position(self, stream: str, partition: int) -> Position | None:
         """See Store."""
         async with self._connection() as connection:
@@ -257,6 +307,13 @@ class PostgresStore:
         """See Store."""
         async with self._connection() as connection:
             return int(await connection.fetchval(_SIZE))
+
+    async def usage(self) -> Usage:
+        """See Store."""
+        async with self._connection() as connection:
+            sizes = await connection.fetch(_TABLE_SIZES, list(TABLES))
+            connections = await connection.fetchrow(_CONNECTIONS)
+        return Usage({row["name"]: row["bytes"] or 0 for row in sizes}, *connections)
 
     async def report(self, report: Report) -> None:
         """See Store."""

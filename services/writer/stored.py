@@ -7,6 +7,7 @@ answer. Here is the way over Postgres' own protocol, read-only; `rest_stored.py`
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -36,6 +37,7 @@ _POSITION = """
     WHERE stream = $1 AND partition = $2"""
 _POSITIONS = """
     SELECT stream, partition, stream_created_ms, seq, frame_n FROM public.stream_positions"""
+_TICKS_SINCE = "SELECT value FROM public.kite_meta WHERE key = 'ticks_since'"
 # The look-up stands in a subquery with OFFSET 0: always one range of the key per span.
 _GROUPS = """
     SELECT i.ticker, (extract(epoch FROM date_trunc('minute', e."timestamp")) * 1000)::bigint,
@@ -80,6 +82,10 @@ class StoredRows(Protocol):
 
     async def positions(self) -> dict[Lane, Position]:
         """Return the last committed position of every lane that has one."""
+        ...
+
+    async def ticks_since(self) -> dict[Lane, Position]:
+        """Return up to which positions frames left no ticks: minutes only were kept then."""
         ...
 
     async def groups(self, rows: Rows, spans: Sequence[Span]) -> dict[Group, Tally]:
@@ -137,6 +143,13 @@ class PostgresRows:
         async with self._connection() as connection:
             rows = await connection.fetch(_POSITIONS)
         return {(row[0], row[1]): Position(*row[2:]) for row in rows}
+
+    async def ticks_since(self) -> dict[Lane, Position]:
+        """See StoredRows."""
+        async with self._connection() as connection:
+            text = await connection.fetchval(_TICKS_SINCE)
+        found: list[tuple[str, int, int, int, int]] = json.loads(text or "[]")
+        return {(stream, partition): Position(*rest) for stream, partition, *rest in found}
 
     async def groups(self, rows: Rows, spans: Sequence[Span]) -> dict[Group, Tally]:
         """See StoredRows."""

@@ -215,6 +215,38 @@ class TestWays:
                 assert needed in way.services or how.get("required") is False, (name, needed)
 
 
+class TestByHand:
+    """Jobs that run only when somebody calls them."""
+
+    @pytest.mark.parametrize("name", ["restore", "export"])
+    @pytest.mark.parametrize("way", ["", "schwab", "nano"])
+    def test_they_have_the_same_walls(self, name: str, way: str) -> None:
+        """In every way to run, they end, and they reach what they need and no more."""
+        hosted = {"KITE_PG_DSN": HOSTED} if way == "nano" else {}
+        called = define(COMPOSE_PROFILES=",".join(filter(None, (way, name))), **hosted)
+        service = called.services[name]
+        assert name not in define(COMPOSE_PROFILES=way, **hosted).services
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["restart"] == "no"
+        assert size_bytes(service["mem_limit"]) <= 256 << 20
+        assert called.networks_of(name) <= set(called.networks)
+        outside = called.networks_of(name) & called.outside()
+        assert outside == ({"database-outside"} if hosted else set())
+        assert all(
+            needed in called.services or how.get("required") is False
+            for needed, how in service["depends_on"].items()
+        )
+
+    def test_the_export_may_only_read(self) -> None:
+        """It logs in as the backup does, and sees nothing else of it."""
+        service = define(COMPOSE_PROFILES="export").services["export"]
+        assert service["volumes"] == ["backup-secrets:/run/kite/secrets:ro"]
+        assert set(service["environment"]) == {"KITE_PG_DSN_FILE"}
+        wanted = service["build"]["args"]["SERVICE"]
+        assert (REPOSITORY / "requirements" / f"{wanted}.txt").is_file()
+
+
 class TestImages:
     """What the containers are made of."""
 

@@ -8,6 +8,7 @@ runs the same functions as the same roles, in a real Postgres.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -411,6 +412,43 @@ class TestTheStoreItself:
             await store.claim({"source": "demo", "partitions": "1"})
             with pytest.raises(StoreMismatch, match="KITE_SOURCE=demo"):
                 await store.claim({"source": "schwab", "partitions": "1"})
+
+        within(scenario)
+
+    def test_notes_what_is_kept(self, within: Within) -> None:
+        """And, once ticks are kept again, up to where there are none."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            async def noted() -> dict[str, str]:
+                return {row["key"]: row["value"] for row in await query("SELECT * FROM kite_meta")}
+
+            await store.keep("ticks")
+            await store.commit(batch_of([tick()]))
+            assert await noted() == {"store": "ticks"}
+            await store.keep("minutes")
+            await store.keep("minutes")
+            assert await noted() == {"store": "minutes"}
+            await store.keep("ticks")
+            since = (await noted())["ticks_since"]
+            assert json.loads(since) == [["MARKET", 0, CREATED_MS, 1, 1]]
+
+        within(scenario)
+
+    def test_tells_what_is_used(self, within: Within) -> None:
+        """Tables with their partitions and indexes; at least the connection that asks."""
+
+        async def scenario(store: Store, query: Query) -> None:
+            before = await store.usage()
+            await store.commit(batch_of([tick(TS_MS + n) for n in range(1000)]))
+            after = await store.usage()
+            grown = {
+                table
+                for table, count_bytes in after.table_bytes.items()
+                if count_bytes > before.table_bytes[table]
+            }
+            assert grown == {"equity_data"}
+            assert after.table_bytes["equity_data"] > 50_000
+            assert 1 <= after.connections <= after.connections_max
 
         within(scenario)
 

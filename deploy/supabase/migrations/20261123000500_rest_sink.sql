@@ -74,7 +74,8 @@ create function public.kite_commit(
     indicators json default null,
     candles json default null,
     gaps json default null,
-    signals json default null
+    signals json default null,
+    session_checks json default null
 ) returns jsonb
 language plpgsql security definer
 set search_path = ''
@@ -93,7 +94,8 @@ begin
         + coalesce(octet_length(kite_commit.indicators::text), 0)
         + coalesce(octet_length(kite_commit.candles::text), 0)
         + coalesce(octet_length(kite_commit.gaps::text), 0)
-        + coalesce(octet_length(kite_commit.signals::text), 0);
+        + coalesce(octet_length(kite_commit.signals::text), 0)
+        + coalesce(octet_length(kite_commit.session_checks::text), 0);
     if bytes > bytes_max then
         raise sqlstate 'PT413' using
             message = format('%s bytes of rows in one request, at most %s are taken', bytes, bytes_max),
@@ -188,15 +190,27 @@ begin
     end loop;
 
     if kite_commit.gaps is not null then
-        insert into public.gaps (id, ticker, series, started_at, ended_at, cause, state)
+        insert into public.gaps (id, ticker, series, started_at, ended_at, cause, state, reason)
         select r.*
         from json_to_record(kite_commit.gaps) as c(
                 id text[], ticker text[], series text[], started_at timestamptz[],
-                ended_at timestamptz[], cause text[], state text[]),
-            unnest(c.id, c.ticker, c.series, c.started_at, c.ended_at, c.cause, c.state) as r
+                ended_at timestamptz[], cause text[], state text[], reason text[]),
+            unnest(c.id, c.ticker, c.series, c.started_at, c.ended_at, c.cause, c.state,
+                c.reason) as r
         on conflict (id) do update set
             ticker = excluded.ticker, series = excluded.series, started_at = excluded.started_at,
-            ended_at = excluded.ended_at, cause = excluded.cause, state = excluded.state;
+            ended_at = excluded.ended_at, cause = excluded.cause, state = excluded.state,
+            reason = excluded.reason;
+    end if;
+
+    if kite_commit.session_checks is not null then
+        insert into public.session_checks (ticker, started_at, ended_at, bars)
+        select r.*
+        from json_to_record(kite_commit.session_checks) as c(
+                ticker text[], started_at timestamptz[], ended_at timestamptz[], bars integer[]),
+            unnest(c.ticker, c.started_at, c.ended_at, c.bars) as r
+        on conflict (started_at, ticker) do update set
+            ended_at = excluded.ended_at, bars = excluded.bars, checked_at = now();
     end if;
 
     if kite_commit.signals is not null then
@@ -221,7 +235,7 @@ begin
 end
 $$;
 comment on function public.kite_commit(
-    text, integer, bigint, bigint, bigint, bigint, json, json, json, json, json) is
+    text, integer, bigint, bigint, bigint, bigint, json, json, json, json, json, json) is
     'Moves a position and stores the rows that it stands for, or does neither.';
 
 create function public.kite_claim(meta jsonb) returns jsonb
@@ -290,6 +304,63 @@ language sql stable security definer
 set search_path = ''
 as $$ select pg_database_size(current_database()) $$;
 comment on function public.kite_database_bytes() is 'How big the whole database is.';
+
+-- Notes what is stored from now on; when ticks are kept again, up to where there are none.
+create function public.kite_keep(what text) returns jsonb
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+    if kite_keep.what not in ('ticks', 'minutes') then
+        raise exception '% is not kept: ticks or minutes are', kite_keep.what
+            using errcode = 'invalid_parameter_value';
+    end if;
+    if kite_keep.what = 'ticks' and exists (
+            select from public.kite_meta as k where k.key = 'store' and k.value = 'minutes') then
+        insert into public.kite_meta (key, value)
+        select 'ticks_since', coalesce(json_agg(json_build_array(
+            p.stream, p.partition, p.stream_created_ms, p.seq, p.frame_n)), '[]')::text
+        from public.stream_positions as p
+        on conflict (key) do update set value = excluded.value, updated_at = now();
+    end if;
+    insert into public.kite_meta as kept (key, value) values ('store', kite_keep.what)
+    on conflict (key) do update set value = excluded.value, updated_at = now()
+    where kept.value <> excluded.value;
+    return to_jsonb(true);
+end
+$$;
+comment on function public.kite_keep(text) is 'Notes whether ticks are stored, or minutes only.';
+
+create function public.kite_ticks_since() returns jsonb
+language sql stable security definer
+set search_path = ''
+as $$
+    select coalesce((select k.value::jsonb from public.kite_meta as k where k.key = 'ticks_since'), '[]')
+$$;
+comment on function public.kite_ticks_since() is
+    'Up to which positions frames left no ticks, because minutes only were kept.';
+
+create function public.kite_usage(tables text[]) returns jsonb
+language sql stable security definer
+set search_path = ''
+as $$
+    select jsonb_build_object(
+        'table_bytes', (
+            select coalesce(jsonb_object_agg(name, coalesce((
+                select sum(pg_total_relation_size(part.oid)) from (
+                    select to_regclass(format('public.%I', name))::oid as oid
+                    union all
+                    select i.inhrelid from pg_catalog.pg_inherits as i
+                    where i.inhparent = to_regclass(format('public.%I', name))) as part), 0)), '{}')
+            from unnest(tables) as name),
+        'connections', (
+            select sum(d.numbackends) from pg_catalog.pg_stat_database as d
+            where d.datname is not null),
+        'connections_max', current_setting('max_connections')::integer
+            - current_setting('superuser_reserved_connections')::integer)
+$$;
+comment on function public.kite_usage(text[]) is
+    'Bytes of tables with their partitions and indexes, and connections of anybody.';
 
 -- Counts rows and adds up their fingerprints, per ticker and minute, and reads the position at the
 -- same moment: stable, so all of it sees one snapshot. The text of a row is that of the reconciler.
@@ -394,9 +465,9 @@ declare
     signature text;
 begin
     foreach signature in array array[
-        'kite_commit(text, integer, bigint, bigint, bigint, bigint, json, json, json, json, json)',
+        'kite_commit(text, integer, bigint, bigint, bigint, bigint, json, json, json, json, json, json)',
         'kite_claim(jsonb)', 'kite_positions()', 'kite_report(jsonb)', 'kite_prune_reports(bigint)',
-        'kite_database_bytes()',
+        'kite_database_bytes()', 'kite_keep(text)', 'kite_ticks_since()', 'kite_usage(text[])',
         'kite_tally(text, integer, text[], bigint[], bigint[], bigint, integer)',
         'kite_first_day(text)', 'kite_ensure_partition(text, date)'
     ] loop

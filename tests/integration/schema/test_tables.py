@@ -259,3 +259,36 @@ def test_health_gives_the_figures(schema: Database) -> None:
     assert float(row["error_rate"]) == 0.01
     assert row["market_open"] is True
     assert row["service_status"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("behind_s", "status"), [(None, "no_data"), (70, "healthy"), (170, "healthy"), (250, "stale")]
+)
+def test_health_of_a_store_of_minutes_is_judged_by_minutes(
+    schema: Database, behind_s: int | None, status: str
+) -> None:
+    """Ticks from before count for nothing; a minute counts from its end."""
+    broker = datetime(2023, 11, 24, 15, tzinfo=UTC)
+
+    async def look() -> asyncpg.Record:
+        async with rolled_back(schema.owner) as connection:
+            await connection.execute(METRICS, broker, True, 100, 0, "a", 0)
+            await connection.execute("INSERT INTO kite_meta VALUES ('store', 'minutes')")
+            await connection.fetchval(ENSURE, "equity_data", broker.date())
+            await connection.execute(TICK, "QQQ", broker - timedelta(seconds=1))
+            if behind_s is not None:
+                await connection.fetchval(ENSURE, "candles", broker.date())
+                await connection.execute(
+                    "INSERT INTO candles VALUES ('QQQ', '1m', $1, 1, 1, 1, 1, 1, NULL, NULL, '{}',"
+                    " 'stream')",
+                    broker - timedelta(seconds=behind_s + 60),
+                )
+            row = await connection.fetchrow("SELECT * FROM get_streaming_health('QQQ')")
+            assert row is not None
+            return row
+
+    row = run(look())
+    assert row["status"] == status
+    assert row["recent_rows"] == (0 if behind_s is None else 1)
+    if behind_s is not None:
+        assert behind_s <= row["freshness_seconds"] < behind_s + 10

@@ -103,3 +103,13 @@ def test_an_unexplained_minute_is_a_fault() -> None:
 def test_minutes_that_nobody_has_counted_are_not_called_explained(metrics: str) -> None:
     """Just after the start, or with a writer that compares nothing."""
     assert check_minutes(metrics).ok is None
+
+
+@pytest.mark.parametrize(("age_s", "ok"), [(65.0, True), (179.0, True), (181.0, False)])
+def test_minutes_are_as_fresh_as_minutes_can_be(age_s: float, ok: bool) -> None:
+    """Where no ticks are kept, the newest minute gets a minute old before the next is stored."""
+    answers = [changed(freshness_s=age_s)]
+    checks = check_database(answers, reported=True, young=False, minutes_only=True)
+    found = {check.name: check for check in checks}
+    assert found["freshness"].ok is ok
+    assert found["freshness"].detail == f"newest minute {age_s:.0f} s old"

@@ -106,6 +106,31 @@ class TestRows:
         assert batch_of([tick(ticker="nan"), tick(TS_MS + 1, ticker="info")]).ticks.count == 2
 
 
+class TestMinutesOnly:
+    """A store without ticks."""
+
+    def test_ticks_leave_no_rows_and_move_the_position(self) -> None:
+        """Nor is a partition made for them; what is fresh is known."""
+        batcher = Batcher("MARKET", 0, START, LIMITS, with_ticks=False)
+        batcher.add(1, frame(1, tick(), tick_indicator(), tick(TS_MS + 5_000), gap()), 10, 0.0)
+        batch = batcher.take()
+        assert (batch.after.seq, batch.after.n) == (1, 1)
+        assert {table for table, count in batch.rows.items() if count} == {"gaps"}
+        assert batch.partitions == frozenset()
+        assert batch.newest_tick_s == (TS_MS + 5_000) // 1000
+        batcher.add(2, frame(2, candle()), 10, 0.0)
+        batch = batcher.take()
+        assert batch.rows["candles"] == 1
+        assert batch.newest_tick_s == 0
+
+    @pytest.mark.parametrize("ts_ms", [-1, 1 << 60])
+    def test_an_impossible_time_is_refused_as_ever(self, ts_ms: int) -> None:
+        """What no row could hold stops the writer in both ways."""
+        batcher = Batcher("MARKET", 0, START, LIMITS, with_ticks=False)
+        with pytest.raises(SchemaError):
+            batcher.add(1, frame(1, tick(ts_ms)), 10, 0.0)
+
+
 class TestBatches:
     """What is written together, and when."""
 

@@ -15,6 +15,7 @@ from libs.common.runner import Runtime
 from libs.common.telemetry import Health, Metrics, get_logger
 from services.writer.room import Room
 from services.writer.settings import Settings
+from services.writer.store import Usage
 
 
 class Database:
@@ -30,6 +31,10 @@ class Database:
         if self.away:
             raise StoreUnavailable("away")
         return 123_456
+
+    async def usage(self) -> Usage:
+        """See Store."""
+        return Usage({"candles": 4096, "signals": 0}, 7, 97)
 
 
 def runtime_of(metrics: Metrics, files_dir: Path | str = "") -> Runtime[Settings]:
@@ -68,6 +73,9 @@ def test_streams_and_database_are_measured() -> None:
         await room.look()
         assert (exported("stream_bytes", stream="MARKET") or 0) > 5
         assert exported("database_bytes") == 123_456
+        assert exported("table_bytes", table="candles") == 4096
+        assert exported("database_connections") == 7
+        assert exported("database_connections_max") == 97
         await room.look()
         assert database.asked == 2
 
