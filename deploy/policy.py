@@ -155,12 +155,15 @@ _HEALTH = "get_streaming_health(text)"
 # What the writer calls through Supabase's REST interface, as whoever holds the service key.
 REST_SINK: Final = (
     "kite_ensure_partition(text, date)",
-    "kite_commit(text, integer, bigint, bigint, bigint, bigint, json, json, json, json, json)",
+    f"kite_commit(text, integer, {', '.join(['bigint'] * 4 + ['json'] * 6)})",
     "kite_claim(jsonb)",
     "kite_positions()",
     "kite_report(jsonb)",
     "kite_prune_reports(bigint)",
     "kite_database_bytes()",
+    "kite_keep(text)",
+    "kite_ticks_since()",
+    "kite_usage(text[])",
     "kite_tally(text, integer, text[], bigint[], bigint[], bigint, integer)",
     "kite_first_day(text)",
 )

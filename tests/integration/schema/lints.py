@@ -14,9 +14,10 @@ __all__ = ["broken_rules"]
 # By hand, not from the policy: what the service key may do with the owner's rights.
 _LENT = """ARRAY[
     'kite_ensure_partition(text,date)',
-    'kite_commit(text,integer,bigint,bigint,bigint,bigint,json,json,json,json,json)',
+    'kite_commit(text,integer,bigint,bigint,bigint,bigint,json,json,json,json,json,json)',
     'kite_claim(jsonb)', 'kite_positions()', 'kite_report(jsonb)', 'kite_prune_reports(bigint)',
-    'kite_database_bytes()', 'kite_first_day(text)',
+    'kite_database_bytes()', 'kite_first_day(text)', 'kite_keep(text)', 'kite_ticks_since()',
+    'kite_usage(text[])',
     'kite_tally(text,integer,text[],bigint[],bigint[],bigint,integer)']"""
 
 _VIEWS = """
