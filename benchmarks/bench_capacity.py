@@ -41,6 +41,7 @@ from libs.common.events import (
     Signal,
     Tick,
     TickIndicator,
+    Timeframe,
 )
 from services.writer.core import Batcher, Limits, Position
 from services.writer.store import PostgresStore, Report
@@ -120,7 +121,7 @@ def _ticks(names: Sequence[str], second: int) -> tuple[list[Event], list[Event]]
     return ticks, averages
 
 
-def _candle(name: str, timeframe: str, ts_ms: int, shift: float = 0.0) -> Candle:
+def _candle(name: str, timeframe: Timeframe, ts_ms: int, shift: float = 0.0) -> Candle:
     price = _price(ts_ms // 60_000)
     return Candle(
         ticker=name, timeframe=timeframe, ts_ms=ts_ms, open=price, high=round(price + 0.5, 4),
@@ -182,7 +183,9 @@ async def _fill(store: PostgresStore, *, short: bool) -> None:
             yield [_gap(name, OPEN_MS + minute * 60_000) for name in names]
 
     await _write(store, "INDICATORS", rest())
-    crosses = ([_signal(name, OPEN_MS + m * 60_000) for name in names] for m in range(minutes))
+    crosses: Iterator[list[Event]] = (
+        [_signal(name, OPEN_MS + minute * 60_000) for name in names] for minute in range(minutes)
+    )
     await _write(store, "SIGNALS", crosses)
     for number in range(minutes * 5):
         now_ms = OPEN_MS + number * 15_000

@@ -98,7 +98,9 @@ def resolve(asked: Asked) -> Request:
         named = f"{', '.join(unknown)}: unknown; " if unknown else ""
         problems.append(f"{named}name what to export: {', '.join(TABLES)}")
     tables = tuple(TABLES[name] for name in dict.fromkeys(asked.what) if name in TABLES)
-    tickers = _collect(problems, lambda: _tickers(asked.tickers), ())
+    none: tuple[str, ...] = ()
+    csv: Format = "csv"
+    tickers = _collect(problems, lambda: _tickers(asked.tickers), none)
     from_ms = _collect(problems, lambda: moment("--from", asked.since, end=False), None)
     to_ms = _collect(problems, lambda: moment("--to", asked.until, end=True), None)
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
@@ -106,7 +108,7 @@ def resolve(asked: Asked) -> Request:
     timeframes = _collect(problems, lambda: _timeframes(asked.timeframes, tables), None)
     path = None if asked.output in ("", _STDOUT) else Path(asked.output).expanduser()
     in_directory = path is not None and (asked.output.endswith("/") or path.is_dir())
-    chosen = _collect(problems, lambda: _format(asked, path, in_directory), "csv")
+    chosen = _collect(problems, lambda: _format(asked, path, in_directory), csv)
     if len(tables) > 1 and not in_directory:
         problems.append("several kinds of rows need a directory: add -o DIRECTORY/")
     if asked.as_json and path is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ async def _collected(dsn: str, request: Request, progress: Progress) -> list[Exp
         return [file async for file in files]
 
 
-async def export(dsn: str, request: Request, progress: Progress) -> AsyncIterator[Exported]:
+async def export(dsn: str, request: Request, progress: Progress) -> AsyncGenerator[Exported, None]:
     """Write every file of a request, and yield each when it is whole.
 
     Raises ExportFailed when there is nothing to write or no way to write it, ReaderGone when

@@ -139,10 +139,8 @@ def _query(table: Table, by_timeframe: bool) -> str:
         f't."{table.at}" < $3',
         *(["t.timeframe = any ($4)"] if by_timeframe else []),
     ]
-    return (
-        f"select {columns} from public.{table.relation} t {table.joined} "  # noqa: S608  # names of ours
-        f"where {' and '.join(conditions)} order by {table.order}"
-    )
+    query = f"select {columns} from public.{table.relation} t {table.joined}"  # noqa: S608  # ours
+    return f"{query} where {' and '.join(conditions)} order by {table.order}"
 
 
 def _partition(name: str, unit: Unit) -> Stretch:

@@ -90,4 +90,5 @@ begin
 end
 $$;
 comment on function public.get_streaming_health(text) is
-    'healthy, stale (nothing for a minute; where minutes only are kept, for three), closed, error (over 5 % failed in 5 minutes) or no_data.';
+    'healthy, stale (nothing for a minute, or three where minutes only are kept), closed, '
+    'error (over 5 % failed in 5 minutes) or no_data.';

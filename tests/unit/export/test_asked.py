@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,12 +18,12 @@ from libs.common import calendar
 from libs.common.errors import SettingsError
 
 
-def request(*what: str, **given: object) -> Request:
+def request(*what: str, **given: Any) -> Request:
     """Resolve options of which only some were given."""
-    return resolve(Asked(what=what or ("candles",), **given))  # type: ignore[arg-type]
+    return resolve(Asked(what=what or ("candles",), **given))
 
 
-def refusals(*what: str, **given: object) -> str:
+def refusals(*what: str, **given: Any) -> str:
     """All lines of a refusal."""
     with pytest.raises(SettingsError) as caught:
         request(*what, **given)
