@@ -225,6 +225,7 @@ def measure_rest(bus: NatsServer, postgres: PostgresServer, work: Workload) -> N
     asyncio.run(fill_streams(bus.url("admin"), work.frames))
     with database(postgres) as dsn:
         copied = asyncio.run(catch_up_rate(bus.url("writer"), dsn, work))
+    asyncio.run(fill_streams(bus.url("admin"), work.frames))
     with database(postgres) as dsn:
         login = authenticator(postgres, dsn.rpartition("/")[2])
         with postgrest(login) as url:
