@@ -9,6 +9,9 @@ transaction.
 - `writer_catch_up`: ticks and tick indicators, 250 in a frame;
 - `writer_catch_up_candles`: nothing but candles, a day of minutes in a frame, as a backfill gives
   them. Which of them are stored already has to be asked first;
+- `writer_catch_up_rest`: the ticks again, by the writer's other sink, a REST interface, against the
+  writer that COPYs. Between writer and database stands our stand-in for PostgREST, so the figure
+  is of the writer and of the function, not of Supabase;
 - `..._batched`: against a COPY that joins frames to 20,000 rows, as the writer does;
 - `writer_commit_lag_p99`: from publishing a frame to its rows being visible to others, at ten
   frames of 250 ticks a second; the target is the 250 ms within which rows shall be written.
@@ -54,7 +57,9 @@ from services.writer.rows import (
     candle_line,
     copy_text,
 )
+from tests.postgrest import postgrest, service_key
 from tests.servers import Running, temporary_home
+from tests.supabase import authenticator
 
 TICKERS = 250
 FRAME_EVENTS = 250
@@ -149,12 +154,12 @@ def candle_workload(days: int) -> Workload:
     return Workload("writer_catch_up_candles", {"indicators.0": frames}, copies)
 
 
-async def catch_up_rate(nats_url: str, dsn: str, work: Workload) -> float:
+async def catch_up_rate(nats_url: str, dsn: str, work: Workload, **settings: str) -> float:
     """Return how many rows a second the writer writes, from its first commit on."""
     connection = await asyncpg.connect(dsn)
     try:
         await make_partitions(connection, work.tables, days_of(work.frames))
-        with service("writer", nats_url, dsn):
+        with service("writer", nats_url, dsn, **settings):
             deadline_s = time.perf_counter() + DEADLINE_S
             while (first := await frames_written(connection)) == 0:
                 await pause(deadline_s)
@@ -215,6 +220,24 @@ def measure_catch_up(bus: NatsServer, postgres: PostgresServer, work: Workload) 
     report(f"{work.name}_batched", "rows/s", rate, work.rows / batched_s)
 
 
+def measure_rest(bus: NatsServer, postgres: PostgresServer, work: Workload) -> None:
+    """Measure one workload by both sinks and print how they compare."""
+    asyncio.run(fill_streams(bus.url("admin"), work.frames))
+    with database(postgres) as dsn:
+        copied = asyncio.run(catch_up_rate(bus.url("writer"), dsn, work))
+    asyncio.run(fill_streams(bus.url("admin"), work.frames))
+    with database(postgres) as dsn:
+        login = authenticator(postgres, dsn.rpartition("/")[2])
+        with postgrest(login) as url:
+            settings = {
+                "KITE_WRITER_SINK": "rest",
+                "KITE_SUPABASE_URL": url,
+                "KITE_SUPABASE_SERVICE_KEY": service_key(),
+            }
+            rate = asyncio.run(catch_up_rate(bus.url("writer"), dsn, work, **settings))
+    report(f"{work.name}_rest", "rows/s", rate, copied)
+
+
 def measure_lag(bus: NatsServer, postgres: PostgresServer, count: int) -> None:
     """Measure the lag behind live frames and print it beside the target."""
     urls = (bus.url("admin"), bus.url("writer"))
@@ -238,6 +261,7 @@ def main() -> None:
         stack.enter_context(Running(postgres, home / "postgres.log"))
         measure_catch_up(bus, postgres, tick_workload(FRAMES_SHORT if short else FRAMES))
         measure_catch_up(bus, postgres, candle_workload(DAYS_SHORT if short else DAYS))
+        measure_rest(bus, postgres, tick_workload(FRAMES_SHORT if short else FRAMES))
         measure_lag(bus, postgres, LIVE_FRAMES_SHORT if short else LIVE_FRAMES)
 
 

@@ -125,10 +125,11 @@ def batched(copies: Sequence[Copy]) -> list[Copy]:
 
 
 @contextmanager
-def service(name: str, nats_url: str, dsn: str = "") -> Iterator[int]:
-    """Run a service as a process of its own and yield its pid."""
+def service(name: str, nats_url: str, dsn: str = "", **settings: str) -> Iterator[int]:
+    """Run a service as a process of its own and yield its pid; `settings` are its environment."""
     environ = {
         **os.environ, "KITE_NATS_URL": nats_url, "KITE_PG_DSN": dsn, "KITE_LOG_LEVEL": "warning",
+        **settings,
     }  # fmt: skip
     process = subprocess.Popen([sys.executable, "-m", f"services.{name}"], env=environ)
     try:

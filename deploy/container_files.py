@@ -27,7 +27,7 @@ from deploy.supabase.roles import (
     READER,
     SUPERUSER,
 )
-from libs.common.settings import ServiceSettings
+from libs.common.postgres import DatabaseSettings
 
 __all__ = [
     "NATS_DATA",
@@ -56,12 +56,14 @@ _READABLE = 0o444
 _OURS = 0o400
 
 
-class Given(ServiceSettings, frozen=True, kw_only=True):
+class Given(DatabaseSettings, frozen=True, kw_only=True):
     """What only a person can know (`deploy/init.py`); empty where the demo needs nothing of it."""
 
     nats_url: str = ""
     pg_dsn: str = ""
     pg_reader_dsn: str = ""
+    supabase_url: str = ""
+    supabase_service_key: str = ""
     schwab_app_key: str = ""
     schwab_app_secret: str = ""
     gateway_password: str = ""
@@ -147,6 +149,8 @@ def _services(credentials: Credentials, given: Given) -> Iterator[_File]:
     owner = given.pg_dsn or postgres_dsn(credentials, OWNER)
     reader = given.pg_reader_dsn or given.pg_dsn or postgres_dsn(credentials, GATEWAY_ROLE)
     yield _File("writer", "pg-dsn", owner)
+    yield _File("writer", "supabase-url", given.supabase_url)
+    yield _File("writer", "supabase-service-key", given.supabase_service_key)
     yield _File("gateway", "pg-dsn", reader)
 
 

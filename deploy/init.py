@@ -52,9 +52,10 @@ class Settings(Given, frozen=True, kw_only=True):
     """What a person gave, which the job hands on to those who need it; all of it may be empty.
 
     `pg_dsn` is a hosted database, used instead of the container's; `pg_reader_dsn` is for gateway
-    and backup, if they shall log in there with fewer rights. `nats_port` is the one published on
-    the host, `init_dir` the place of the containers' folders. Without `grafana_password` one is
-    made.
+    and backup, if they shall log in there with fewer rights. `supabase_url` and
+    `supabase_service_key` are for a writer that shall write through the project's REST interface.
+    `nats_port` is the one published on the host, `init_dir` the place of the containers' folders.
+    Without `grafana_password` one is made.
     """
 
     init_dir: str = "/run/kite"

@@ -34,11 +34,15 @@ __all__ = ["Settings", "main", "put_back"]
 class Settings(Struct, frozen=True, kw_only=True):
     """Where the job finds passwords and backups, and where the simulator keeps its clock.
 
-    `pg_dsn` is a hosted database, used instead of the container's.
+    `pg_dsn` is a hosted database, used instead of the container's. How it is connected to, the
+    connection itself reads from the environment.
     """
 
     init_dir: str = "/run/kite"
     pg_dsn: str = ""
+    pg_ca_file: str = ""
+    pg_private_host: str = ""
+    pg_pooler: str = ""
     backup_dir: str = "/var/lib/kite/backup"
     backup_clock_file: str = ""
 

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from cli.backup import retention, schedule
 from libs.common.errors import SettingsError
-from libs.common.settings import ServiceSettings
+from libs.common.postgres import DatabaseSettings
 
 __all__ = ["PlaceSettings", "Settings"]
 
@@ -32,7 +32,7 @@ class PlaceSettings(Struct, frozen=True, kw_only=True):
     backup_ssh_host_key: str = ""
 
 
-class Settings(ServiceSettings, frozen=True, kw_only=True):
+class Settings(DatabaseSettings, frozen=True, kw_only=True):
     """What is backed up, when, and what is kept.
 
     `nats_url` is that of the user `backup`, `pg_dsn` that of the role `kite_backup`, or of another
