@@ -22,6 +22,7 @@ from libs.common import calendar
 from libs.common.clock import Clock
 from libs.common.errors import KiteError
 from libs.common.runner import Runtime
+from libs.common.token_file import TokenInvalid
 from services.ingest.core import Core
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
@@ -33,7 +34,6 @@ from services.ingest.schwab import (
     SubscriptionCut,
 )
 from services.ingest.settings import Settings
-from services.ingest.token_file import TokenInvalid
 from services.ingest.wire import Reject
 
 __all__ = ["BarsFlow", "BarsWanted", "Connected", "Item", "Session", "Wire"]

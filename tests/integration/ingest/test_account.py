@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from libs.common.token_file import TokenFile, TokenInvalid
 from services.ingest.schwab import Account, RequestFailed
-from services.ingest.token_file import TokenFile, TokenInvalid
 
 DAY_MS = 86_400_000
 NOW_MS = 1_795_185_000_000
