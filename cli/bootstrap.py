@@ -24,6 +24,7 @@ from libs.common.bus.link import bare_client
 from libs.common.errors import BusUnavailable, KiteError
 from libs.common.settings import Positive, ServiceSettings, load
 from libs.common.telemetry import configure_logging, get_logger
+from libs.common.token_file import TokenFile
 
 __all__ = ["Settings", "bootstrap"]
 
@@ -39,6 +40,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     schwab_app_key: str
     schwab_app_secret: str
     schwab_token_file: str
+    schwab_token_key: str = ""
     schwab_base_url: str | None = None
     stream_bytes_max: Positive = topology.STREAM_BYTES_MAX
 
@@ -80,7 +82,7 @@ async def _log_in(settings: Settings, done: asyncio.Event) -> None:
             settings.schwab_base_url,
             settings.schwab_app_key,
             settings.schwab_app_secret,
-            Path(settings.schwab_token_file),
+            TokenFile(Path(settings.schwab_token_file), settings.schwab_token_key),
         )
     done.set()
     _reached(LOGIN)

@@ -14,18 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
+from cli.login_place import token_file, token_settings
 from libs.common.errors import SettingsError
-from libs.common.settings import StoreSource
+from libs.common.settings import StoreSource, load
+from libs.common.token_file import TokenFile, TokenInvalid, TokenMissing
 
 __all__ = [
     "DEMO_TICKERS",
-    "TOKEN_FILE_NAME",
     "Market",
     "UpOptions",
     "parse_tickers",
     "recording_start",
     "resolve",
-    "schwab_token_file",
     "warnings",
 ]
 
@@ -36,7 +38,6 @@ TICKERS_MAX = 300
 PARTITIONS_MAX = 64
 SPEED_MAX = 10_000
 SPEED_SURE_MAX = 1_000
-TOKEN_FILE_NAME = "schwab-token.json"  # noqa: S105 - the name of the file, not what is in it
 CSV_COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 _LEAD = dt.timedelta(seconds=2)
 _T = TypeVar("_T")
@@ -251,15 +252,20 @@ def _missing_credentials(home: Path, environ: Mapping[str, str]) -> Iterator[str
     for name in ("KITE_SCHWAB_APP_KEY", "KITE_SCHWAB_APP_SECRET"):
         if not environ.get(name):
             yield f"{name}: not set; it is in the app's details on developer.schwab.com"
-    token = schwab_token_file(home, environ)
-    if not token.is_file():
-        yield (
-            f"there is no token file {token}: log in with schwab-py's client_from_manual_flow, "
-            "and put the file that it writes there or name it in KITE_SCHWAB_TOKEN_FILE"
-        )
+    token = token_file(home / "schwab", environ)
+    try:
+        TokenFile(token, _token_key(home, token, environ)).read()
+    except TokenMissing:
+        yield f"there is no token file {token}: log in with ./kite auth login"
+    except TokenInvalid as error:
+        yield str(error)
 
 
-def schwab_token_file(home: Path, environ: Mapping[str, str]) -> Path:
-    """Return where the account's token is: the file that was named, or its place in the store."""
-    named = environ.get("KITE_SCHWAB_TOKEN_FILE")
-    return Path(named) if named else home / "schwab" / TOKEN_FILE_NAME
+class _Key(msgspec.Struct, frozen=True):
+    schwab_token_key: str = ""
+
+
+def _token_key(home: Path, token: Path, environ: Mapping[str, str]) -> str:
+    if not token.exists():
+        return ""
+    return load(_Key, {**environ, **token_settings(home, token, environ)}).schwab_token_key

@@ -25,14 +25,9 @@ from pathlib import Path
 
 from cli import page
 from cli.home import CHECKOUT, Home, Store
+from cli.login_place import token_file, token_settings
 from cli.milestones import BOOTSTRAP, LOGIN, SCHEMA, STREAMS
-from cli.options import (
-    TOKEN_FILE_NAME,
-    Market,
-    UpOptions,
-    recording_start,
-    schwab_token_file,
-)
+from cli.options import Market, UpOptions, recording_start
 from cli.ports import GATEWAY_PORT, NATS_PORT, POSTGRES_PORT, Ports
 from cli.processes import Program
 from cli.programs import JobProgram, ServerProgram, ServiceProgram
@@ -59,6 +54,7 @@ _NATS_RECHECK_S = 2.0
 _DECIDED = frozenset(
     {"KITE_GATEWAY_PORT", "KITE_HOME", "KITE_PYTHON", "KITE_METRICS_PORT", "KITE_TICKERS"}
 )
+_LIVES = ("KITE_SIM_ACCESS_TOKEN_S", "KITE_SIM_REFRESH_TOKEN_S")
 _FOREVER_S = 10**12  # in virtual time, which may run ten thousand times as fast
 
 Environment = dict[str, str]
@@ -77,6 +73,7 @@ class Stack:
     postgres_port: int
     simulator_port: int | None
     gateway_port: int
+    login: Environment
     units: list[Unit] = field(default_factory=list)
     programs: dict[str, Program] = field(default_factory=dict)
 
@@ -122,6 +119,7 @@ def build(home: Home, store: Store, market: Market, options: UpOptions, ports: P
         ),
         simulator_port=None if market.source == "schwab" else ports.free(),
         gateway_port=ports.usual(GATEWAY_PORT, options.gateway_port, "the page", "--port"),
+        login=_login(home, store, market),
     )
     _add_servers(stack)
     _add_simulator(stack, options.speed, ports)
@@ -154,6 +152,9 @@ def _add_simulator(stack: Stack, speed: float | None, ports: Ports) -> None:
     if control_token := os.environ.get("KITE_SIM_CONTROL_TOKEN"):
         # It opens the simulator's own endpoints, and is meant for nobody else.
         environment["KITE_SIM_CONTROL_TOKEN"] = control_token
+    for name in _LIVES:  # no secrets, though their names sound so: who wants to see a login end
+        if life_s := os.environ.get(name):
+            environment[name] = life_s
     if speed is not None:
         environment["KITE_SIM_SPEED"] = f"{speed:g}"
     if stack.market.csv:
@@ -274,7 +275,7 @@ def _schwab(stack: Stack) -> Environment:
     environment = {
         "KITE_TICKERS": ",".join(stack.market.tickers),
         "KITE_INGEST_DATA_DIR": str(stack.store.root / "ingest"),
-        "KITE_SCHWAB_TOKEN_FILE": str(_token_file(stack)),
+        **stack.login,
     }
     if stack.simulator_port is None:
         names = ("KITE_SCHWAB_APP_KEY", "KITE_SCHWAB_APP_SECRET")
@@ -286,10 +287,10 @@ def _schwab(stack: Stack) -> Environment:
     }
 
 
-def _token_file(stack: Stack) -> Path:
-    if stack.simulator_port is None:
-        return schwab_token_file(stack.home.root, os.environ)
-    return stack.store.root / TOKEN_FILE_NAME
+def _login(home: Home, store: Store, market: Market) -> Environment:
+    """Return where the token and its key are; the key is made if there is none."""
+    token = token_file(store.root, os.environ, named=market.source == "schwab")
+    return token_settings(home.root, token, os.environ)
 
 
 def _bootstrap(stack: Stack) -> Environment:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
 
 from deploy.simulated_app import CALLBACK
@@ -19,6 +18,7 @@ from libs.common.bus import nats as nats_bus
 from libs.common.bus import topology
 from libs.common.errors import BusUnavailable, StoreUnavailable
 from libs.common.runner import Backoff
+from libs.common.token_file import TokenFile
 
 __all__ = ["WAIT_S", "log_in_to_simulator", "make_schema", "make_streams", "patiently"]
 
@@ -45,7 +45,7 @@ async def make_schema(dsn: str) -> list[Applied]:
     return await patiently(lambda: migrate(dsn))
 
 
-async def log_in_to_simulator(base_url: str, key: str, secret: str, token_file: Path) -> None:
+async def log_in_to_simulator(base_url: str, key: str, secret: str, token_file: TokenFile) -> None:
     """Leave a token in `token_file` that the simulator accepts; raises LoginError."""
     app = App(base_url, key, secret, CALLBACK)
     await asyncio.to_thread(log_in, app, token_file, deadline_s=WAIT_S)

@@ -28,6 +28,7 @@ from deploy.supabase.roles import (
     SUPERUSER,
 )
 from libs.common.postgres import DatabaseSettings
+from libs.common.sealing import Key
 
 __all__ = [
     "NATS_DATA",
@@ -66,6 +67,7 @@ class Given(DatabaseSettings, frozen=True, kw_only=True):
     supabase_service_key: str = ""
     schwab_app_key: str = ""
     schwab_app_secret: str = ""
+    schwab_token_key: str = ""
     gateway_password: str = ""
     gateway_password_hash: str = ""
     grafana_password: str = ""
@@ -110,7 +112,7 @@ def write_all(root: Path, given: Given) -> None:
     for file in (
         *_servers(credentials, given.partitions),
         *_services(credentials, given),
-        *_account(given),
+        *_account(root, given),
         *_backup(credentials, given),
         _File("gateway", "password", given.gateway_password),
         _File("gateway", "password-hash", given.gateway_password_hash),
@@ -154,8 +156,15 @@ def _services(credentials: Credentials, given: Given) -> Iterator[_File]:
     yield _File("gateway", "pg-dsn", reader)
 
 
-def _account(given: Given) -> Iterator[_File]:
-    """Let ingest know the broker's application: the person's own, or the simulator's."""
+def _account(root: Path, given: Given) -> Iterator[_File]:
+    """Let ingest know the broker's application: the person's own, or the simulator's.
+
+    The token's key is made once, unless a person gave one; `init` needs it as well, to keep a token
+    that was handed over.
+    """
+    key = given.schwab_token_key or _kept(root / "ingest" / "token-key") or Key.new().text
+    yield _File("ingest", "token-key", key)
+    yield _File("init", "token-key", key)
     real = given.source == "schwab"
     yield _File("ingest", "app-key", given.schwab_app_key if real else APP_KEY)
     yield _File("ingest", "app-secret", given.schwab_app_secret if real else APP_SECRET)
@@ -178,10 +187,13 @@ def _backup(credentials: Credentials, given: Given) -> Iterator[_File]:
 
 def _grafana_password(root: Path, given: Given) -> str:
     """Return the password of Grafana's `admin`: the one given, the one kept, or a new one."""
-    if given.grafana_password:
-        return given.grafana_password
+    kept = _kept(root / "grafana" / "admin-password")
+    return given.grafana_password or kept or secrets.token_urlsafe(_PASSWORD_BYTES)
+
+
+def _kept(path: Path) -> str:
+    """Return what stands in a file of ours, nothing if it is not there."""
     try:
-        kept = (root / "grafana" / "admin-password").read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
-        kept = ""
-    return kept or secrets.token_urlsafe(_PASSWORD_BYTES)
+        return ""

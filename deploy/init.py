@@ -26,7 +26,7 @@ from deploy.container_files import Given, nats_url, postgres_dsn
 from deploy.credentials import Credentials
 from deploy.nats.policy import ADMIN, PUBLIC
 from deploy.postgres.accounts import make_accounts
-from deploy.private_files import write_private
+from deploy.private_files import explain_os_errors
 from deploy.simulated_app import APP_KEY, APP_SECRET
 from deploy.simulated_login import LoginError
 from deploy.supabase.roles import OWNER, SUPERUSER
@@ -34,13 +34,20 @@ from libs.common.bus import topology
 from libs.common.errors import KiteError, SettingsError
 from libs.common.settings import Port, Positive, load
 from libs.common.telemetry import configure_logging, get_logger
+from libs.common.token_file import (
+    TokenFile,
+    TokenInvalid,
+    TokenMissing,
+    TokenUnsafe,
+    private_folder,
+)
 
 __all__ = ["Settings", "keep_token", "main", "make_ready", "make_secrets", "owner_dsn"]
 
 _TOKEN_BYTES_MAX = 1 << 20
 _NOT_LOGGED_IN = (
-    "there is no token of the account: log in with schwab-py and hand the file over with "
-    "`docker compose run --rm --no-deps -T init python -m deploy.init token < FILE`"
+    "nobody has logged in to the account yet: docker compose run --rm ingest auth login; ingest "
+    "waits for it"
 )
 _NO_SIMULATOR = (
     "; for your account, set COMPOSE_PROFILES=schwab in .env: --profile on the command line starts "
@@ -67,19 +74,6 @@ class Settings(Given, frozen=True, kw_only=True):
     def root(self) -> Path:
         """The directory of the containers' folders."""
         return Path(self.init_dir)
-
-
-class _Token(msgspec.Struct):
-    access_token: str
-    refresh_token: str
-    expires_at: float
-
-
-class _Wrapped(msgspec.Struct):
-    """What schwab-py writes, as far as it is checked; the file keeps all of it."""
-
-    creation_timestamp: float
-    token: _Token
 
 
 def make_secrets(settings: Settings) -> None:
@@ -151,28 +145,46 @@ async def _log_in(settings: Settings) -> None:
         _look_for_token(settings)
         return
     try:
-        url, token_file = container_files.SIMULATOR_URL, Path(settings.schwab_token_file)
-        await log_in_to_simulator(url, APP_KEY, APP_SECRET, token_file)
+        url = container_files.SIMULATOR_URL
+        await log_in_to_simulator(url, APP_KEY, APP_SECRET, _token_file(settings))
     except LoginError as error:
         raise LoginError(f"{error}{_NO_SIMULATOR}") from error
     get_logger().info("init.logged_in")
 
 
 def _look_for_token(settings: Settings) -> None:
-    if not Path(settings.schwab_token_file).is_file():
+    try:
+        _token_file(settings).read()
+    except TokenMissing:
         get_logger().warning("init.not_logged_in", note=_NOT_LOGGED_IN)
+    except TokenInvalid as error:
+        get_logger().error("init.token_unusable", reason=str(error))
 
 
 def keep_token(settings: Settings, content: bytes) -> None:
-    """Store the account's token, as schwab-py wrote it; raises SettingsError for anything else."""
+    """Seal and store the account's token, as schwab-py wrote it.
+
+    Raises SettingsError for anything else, and for a token there that may not be replaced.
+    """
+    token_file = _token_file(settings)
     try:
-        msgspec.json.decode(content, type=_Wrapped)
-        text = content.decode()
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        wrapped = msgspec.json.decode(content)
+        with explain_os_errors(token_file.path.parent), token_file.locked():
+            token_file.write(wrapped)
+    except TokenUnsafe as error:
+        raise SettingsError([str(error)]) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, TokenInvalid):
         # Without the decoder's own words, which may hold a piece of the token.
-        raise SettingsError(["standard input: not a token file of schwab-py"]) from error
-    write_private(Path(settings.schwab_token_file), text)
+        raise SettingsError(["standard input: not a token file of schwab-py"]) from None
     get_logger().info("init.token_kept")
+
+
+def _token_file(settings: Settings) -> TokenFile:
+    """Return the token's file in the volume that ingest has, which is its alone."""
+    path = Path(settings.schwab_token_file)
+    with explain_os_errors(path.parent):
+        private_folder(path.parent)
+    return TokenFile(path, settings.schwab_token_key)
 
 
 def _print_live_url(settings: Settings) -> None:

@@ -1,8 +1,9 @@
 """The browser's part of the broker's login, done by program: only ever against the simulator.
 
-Authorize, take the code out of the redirect, exchange it, write the token file as schwab-py keeps
-it. Skipped while the refresh token at hand is still accepted. Blocks; the standard library's client
-is enough for three requests, and quick to import.
+Authorize, take the code out of the redirect, exchange it, write the token file. Skipped while the
+refresh token at hand is still accepted. A token file that cannot be used is replaced, which happens
+to no account's: what opens a simulator is worth nothing. Blocks; the standard library's client is
+enough for three requests, and quick to import.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import base64
 import http.client
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
 
-from deploy.private_files import write_private
+from deploy.private_files import explain_os_errors
 from libs.common.clock import SystemClock
 from libs.common.errors import KiteError
+from libs.common.token_file import TokenFile, TokenInvalid, TokenUnsafe, private_folder
 
 __all__ = ["App", "LoginError", "log_in"]
 
@@ -50,7 +51,7 @@ class _Token(msgspec.Struct):
     expires_in: int
 
 
-def log_in(app: App, token_file: Path, *, deadline_s: float) -> bool:
+def log_in(app: App, token_file: TokenFile, *, deadline_s: float) -> bool:
     """Leave a working token in `token_file`; return False when the one in it still works.
 
     Waits for the simulator to answer. Raises LoginError at the deadline or when it refuses.
@@ -67,9 +68,24 @@ def log_in(app: App, token_file: Path, *, deadline_s: float) -> bool:
     token = _token(app, grant)
     now_s = SystemClock().now_ms() // 1000
     token["expires_at"] = now_s + int(token["expires_in"])
-    text = msgspec.json.encode({"creation_timestamp": now_s, "token": token}).decode()
-    write_private(token_file, text + "\n")
+    _keep(token_file, {"creation_timestamp": now_s, "token": token})
     return True
+
+
+def _keep(token_file: TokenFile, wrapped: dict[str, object]) -> None:
+    """Write the token; raises LoginError or ServerError."""
+    place = token_file.path
+    with explain_os_errors(place.parent):
+        private_folder(place.parent)
+        with token_file.locked():
+            try:
+                token_file.require_replaceable()
+            except TokenUnsafe:
+                place.unlink(missing_ok=True)
+            try:
+                token_file.write(wrapped)
+            except TokenInvalid as error:
+                raise LoginError(str(error)) from error
 
 
 def _await_answer(app: App, deadline_s: float) -> None:
@@ -86,12 +102,12 @@ def _await_answer(app: App, deadline_s: float) -> None:
             return
 
 
-def _still_good(app: App, token_file: Path) -> bool:
+def _still_good(app: App, token_file: TokenFile) -> bool:
     """Tell whether the refresh token in the file is accepted; the file may be missing or broken."""
     try:
-        refresh = msgspec.json.decode(token_file.read_bytes())["token"]["refresh_token"]
-        _token(app, {"grant_type": "refresh_token", "refresh_token": str(refresh)})
-    except (OSError, msgspec.MsgspecError, KeyError, TypeError, LoginError):
+        refresh = token_file.read()["token"]["refresh_token"]
+        _token(app, {"grant_type": "refresh_token", "refresh_token": refresh})
+    except (TokenInvalid, LoginError):
         return False
     return True
 

@@ -88,6 +88,9 @@ class IngestMetrics:
         self.token_age_s = metrics.gauge(
             "ingest_token_age_seconds", "Time since the login that the token goes back to"
         )
+        self.access_token_age_s = metrics.gauge(
+            "ingest_access_token_age_seconds", "Time since the access token at hand was fetched"
+        )
         self.token_refreshes = metrics.counter(
             "ingest_token_refreshes", "Tries to fetch a new access token", ["outcome"]
         )

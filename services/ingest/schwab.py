@@ -1,4 +1,4 @@
-"""Schwab through the schwab-py library: the only file that knows it.
+"""Schwab through the schwab-py library: the only file that knows it, but for the login's address.
 
 `Account` holds the REST client and its token, `Connection` one streamer socket. The library is used
 as it is. Three of its public hooks make it fit:
@@ -31,7 +31,6 @@ with warnings.catch_warnings(record=True):
     # import that they are old. `record` is for authlib, which overrides filters.
     warnings.simplefilter("ignore", DeprecationWarning)
     from authlib.common.errors import AuthlibBaseError
-    from authlib.integrations.httpx_client import AsyncOAuth2Client
     from schwab.auth import TOKEN_ENDPOINT, TokenMetadata
     from schwab.client import AsyncClient
     from schwab.contrib.util import StreamJsonDecoder
@@ -43,14 +42,14 @@ from libs.common.calendar import Session
 from libs.common.clock import Clock
 from libs.common.events import HistoryBar
 from libs.common.telemetry import get_logger
+from libs.common.token_file import TokenBusy, TokenFile, TokenInvalid, TokenUnsafe
 from services.ingest import wire
 from services.ingest.answers import admin_code, awaited_answer, code_name
 from services.ingest.budget import BudgetPaused, RequestBudget
 from services.ingest.candles import minutes_of
 from services.ingest.hours import hours_of
-from services.ingest.origin import RewriteTransport
+from services.ingest.oauth import AccountSession, mounts
 from services.ingest.subscriptions import SubscriptionCut
-from services.ingest.token_file import TokenFile, TokenInvalid
 from services.ingest.wire import Reject
 
 __all__ = [
@@ -62,7 +61,6 @@ __all__ = [
     "RequestFailed",
 ]
 
-API_ORIGIN = "https://api.schwabapi.com"
 SOCKET_BYTES_MAX = 32 << 20
 LOGIN_DENIED, EVICTED, SYMBOL_LIMIT, STOPPED = 3, 12, 19, 30
 FAILED_COMMANDS = frozenset({22, 23, 24, 25})  # "often parallel commands": worth a second try
@@ -116,13 +114,14 @@ class Account:
         on_refresh: Callable[[RefreshOutcome], None] = lambda outcome: None,
         *,
         budget: RequestBudget,
+        token_key: str = "",
     ) -> None:
         self._on_refresh = on_refresh
         self._budget = budget
         self._token_created_s: float | None = None
         self._key = key
         self._secret = secret
-        self._token_file = TokenFile(token_path)
+        self._token_file = TokenFile(token_path, token_key)
         self._base_url = base_url
         self._client: AsyncClient | None = None
         self._outdated = False
@@ -142,6 +141,33 @@ class Account:
         if self._token_created_s is None:
             return 0.0
         return max(0.0, now_ms / 1000 - self._token_created_s)
+
+    def access_token_left_s(self, now_ms: int) -> float | None:
+        """Return how long the access token at hand is good; None without one."""
+        if self._client is None:
+            return None
+        return float(self._client.token_metadata.token["expires_at"]) - now_ms / 1000
+
+    def access_token_age_s(self, now_ms: int) -> float:
+        """Return how long ago the access token at hand was fetched; 0 without one."""
+        left_s = self.access_token_left_s(now_ms)
+        if self._client is None or left_s is None:
+            return 0.0
+        life_s = self._client.token_metadata.token.get("expires_in")
+        return max(0.0, life_s - left_s) if isinstance(life_s, int | float) else 0.0
+
+    async def take_over(self) -> float:
+        """Build the client anew if somebody has logged in again; return when that login was.
+
+        Raises TokenInvalid when there is no usable token at all.
+        """
+        if self._client is not None and self._token_file.is_newer_than(self._created_s()):
+            await self.forget_client()
+        self.client()
+        return self._created_s()
+
+    def _created_s(self) -> float:
+        return self._token_created_s or 0.0
 
     async def forget_client(self) -> None:
         """Drop the client; the next one reads the token file again."""
@@ -211,11 +237,9 @@ class Account:
         """Await a request; whatever it says about the token makes the client be built anew."""
         try:
             answer = await request
-        except TokenInvalid:
-            # The broker's answer was no token, so the one at hand was kept.
+        except TokenInvalid as error:
             self._on_refresh("failed")
-            await self.forget_client()
-            raise
+            raise await self.not_taken(error) from None
         except AuthlibBaseError as error:
             raise await self.refused(error) from None
         except BudgetPaused as error:
@@ -225,7 +249,7 @@ class Account:
             self._on_refresh("failed")
             await self.forget_client()
             raise RequestFailed(f"token refresh: HTTP {error.response.status_code}") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, TokenBusy) as error:
             raise RequestFailed(f"{type(error).__name__}: {error}") from None
         except RuntimeError as error:
             # Another request learned that the token is dead and closed the client under this one.
@@ -238,6 +262,17 @@ class Account:
         if self._outdated:
             await self.forget_client()
         return answer
+
+    async def not_taken(self, error: TokenInvalid) -> TokenInvalid | RequestFailed:
+        """Return what to raise for a token that was not kept.
+
+        An answer that was no token, such as one of 429, says nothing about the login: later again.
+        A file that is not to be trusted needs a person.
+        """
+        await self.forget_client()
+        if isinstance(error, TokenUnsafe):
+            return error
+        return RequestFailed("token refresh: the answer was no token")
 
     async def refused(self, error: AuthlibBaseError) -> TokenInvalid:
         """Note that the broker refused the token, and return what to raise."""
@@ -262,24 +297,29 @@ class Account:
                     get_logger().info("token.newer_login")
                 else:
                     write(token, *args, **kwargs)
-            except OSError as error:
+            except (OSError, TokenUnsafe) as error:
                 # Work goes on with the new token, and the next refresh writes again. The library
                 # knows it for requests by now, and for logins to the streamer only from here.
                 metadata.token = token
-                get_logger().error("token.not_saved", reason=error.strerror)
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                get_logger().error("token.not_saved", reason=reason)
             self._on_refresh("renewed")
 
-        mounts = None
-        if self._base_url is not None:
-            mounts = {API_ORIGIN: RewriteTransport(httpx.URL(self._base_url))}
-        session = AsyncOAuth2Client(
-            self._key,
+        def taken_over(wrapped: dict[str, Any]) -> None:
+            register_redactions(wrapped["token"])
+            metadata.token = wrapped["token"]
+            self._outdated = wrapped["creation_timestamp"] != created_s
+
+        session = AccountSession(
+            self._token_file,
+            created_s,
+            taken_over,
+            client_id=self._key,
             client_secret=self._secret,
             token=metadata.token,
             token_endpoint=TOKEN_ENDPOINT,
             update_token=update,
-            leeway=300,
-            mounts=mounts,
+            mounts=mounts(self._base_url),
             event_hooks=self._budget.hooks,
         )
         return AsyncClient(self._key, session, token_metadata=metadata)
@@ -340,9 +380,10 @@ class Connection:
             raise RequestFailed(f"before login: HTTP {error.response.status_code}") from None
         except AuthlibBaseError as error:
             raise await self._account.refused(error) from None
-        except TokenInvalid:
-            await self._account.forget_client()
-            raise
+        except TokenInvalid as error:
+            raise await self._account.not_taken(error) from None
+        except TokenBusy as error:
+            raise RequestFailed(str(error)) from None
         return self._tap.answer_ms
 
     async def subscribe_level_one(self, tickers: Sequence[str], *, first: bool) -> None:

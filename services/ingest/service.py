@@ -21,6 +21,7 @@ from libs.common.market_clock import MarketClock
 from libs.common.market_metrics import export_market_open
 from libs.common.runner import Backoff, Runtime, connect_bus
 from libs.common.share import Share, announced
+from libs.common.token_file import TokenInvalid
 from services.ingest.backfill import Backfill, Job
 from services.ingest.budget import RequestBudget
 from services.ingest.checkpoints import Checkpoints, recall
@@ -33,7 +34,7 @@ from services.ingest.schwab import Account, RequestFailed
 from services.ingest.session import BarsFlow, BarsWanted, Connected, Item, Session, Wire
 from services.ingest.settings import Settings
 from services.ingest.startup import load, locked, open_spool
-from services.ingest.token_file import TokenInvalid
+from services.ingest.token_keeper import TokenKeeper
 from services.ingest.wire import Reject
 
 __all__ = ["Ingest", "serve"]
@@ -108,6 +109,7 @@ class Ingest:
             settings.schwab_base_url,
             lambda outcome: self._metrics.token_refreshes.labels(outcome).inc(),
             budget=self._budget,
+            token_key=settings.schwab_token_key,
         )
         self._market = MarketClock()
         self._session = Session(
@@ -123,6 +125,9 @@ class Ingest:
         """Let each scrape ask for what changes without anything happening."""
         settings, metrics, wall = self._runtime.settings, self._metrics, self._runtime.clock
         metrics.token_age_s.set_function(lambda: self._account.token_age_s(wall.now_ms()))
+        metrics.access_token_age_s.set_function(
+            lambda: self._account.access_token_age_s(wall.now_ms())
+        )
         metrics.gaps_open.set_function(lambda: self._core.gaps_open)
         metrics.sessions_unchecked.set_function(lambda: self._core.sessions_unchecked)
         metrics.spool_bytes_max.set(settings.ingest_spool_bytes_max)
@@ -148,6 +153,7 @@ class Ingest:
                 saving = tasks.create_task(self._checkpoints.run())
                 inputs = [tasks.create_task(self._session.keep_connected())]
                 inputs.append(tasks.create_task(self._session.follow_hours()))
+                inputs.append(tasks.create_task(TokenKeeper(self._runtime, self._account).run()))
                 inputs += [
                     tasks.create_task(self._ask_for_history())
                     for _ in range(self._runtime.settings.ingest_history_concurrency_max)

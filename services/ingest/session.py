@@ -26,6 +26,7 @@ from libs.common.clock import Clock
 from libs.common.errors import CalendarError, KiteError
 from libs.common.market_clock import MarketClock
 from libs.common.runner import Runtime
+from libs.common.token_file import TokenInvalid
 from services.ingest import wire
 from services.ingest.core import Core
 from services.ingest.hours import Hours
@@ -42,7 +43,6 @@ from services.ingest.schwab import (
 )
 from services.ingest.settings import Settings
 from services.ingest.subscriptions import Caps, subscribe_within
-from services.ingest.token_file import TokenInvalid
 from services.ingest.wire import Reject
 
 __all__ = ["BarsFlow", "BarsWanted", "Connected", "Item", "Session", "Wire"]

@@ -9,10 +9,12 @@ from msgspec import Meta
 from libs.common.codec import FRAME_BYTES_MAX
 from libs.common.settings import Positive, ServiceSettings
 
-__all__ = ["TICKERS_MAX", "Settings"]
+__all__ = ["DEFAULT_CALLBACK", "TICKERS_MAX", "Settings"]
 
 # Schwab's cap for minute bars; without bars a ticker has no candles, so it caps the whole list.
 TICKERS_MAX = 300
+# What schwab-py's documentation tells people to register; nobody else listens there.
+DEFAULT_CALLBACK = "https://127.0.0.1:8182"
 
 Ticker = Annotated[str, Meta(pattern=r"^[$A-Z0-9][A-Z0-9./^-]{0,14}$")]
 Milliseconds = Annotated[int, Meta(ge=10)]
@@ -21,14 +23,18 @@ Milliseconds = Annotated[int, Meta(ge=10)]
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Everything about the account, the socket, price history and the spool.
 
-    `schwab_base_url` points REST and login at a simulator; unset means Schwab itself. The token
-    file has schwab-py's format. `ingest_data_dir` holds the lock and the spool.
+    `schwab_base_url` points REST and login at a simulator; unset means Schwab itself.
+    `schwab_token_file` is sealed with `schwab_token_key`, 32 bytes in base64; without one a key is
+    kept beside the file. `schwab_callback` is the address registered with the app, to which a
+    browser returns after a login. `ingest_data_dir` holds the lock and the spool.
     """
 
     tickers: tuple[Ticker, ...]
     schwab_app_key: str
     schwab_app_secret: str
     schwab_token_file: str
+    schwab_token_key: str = ""
+    schwab_callback: str = DEFAULT_CALLBACK
     schwab_base_url: str | None = None
     ingest_data_dir: str
 

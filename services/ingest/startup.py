@@ -11,6 +11,7 @@ from pathlib import Path
 from libs.common.bus import Bus, StreamState
 from libs.common.errors import EXIT_REFUSED, BusUnavailable, KiteError, SettingsError
 from libs.common.runner import Backoff, Runtime
+from libs.common.token_file import private_folder
 from services.ingest.checkpoints import load_positions
 from services.ingest.positions import Position
 from services.ingest.settings import Settings
@@ -30,7 +31,7 @@ def locked(data_dir: Path) -> Iterator[None]:
     """Hold the directory for this process; raises AlreadyRunning or SettingsError."""
     path = data_dir / "ingest.lock"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(data_dir)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SettingsError(

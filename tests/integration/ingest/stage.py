@@ -18,8 +18,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from cli.servers.nats import NatsServer
 from libs.common import calendar, codec
 from libs.common.bus import Bus, nats, topology
@@ -28,6 +26,7 @@ from libs.common.events import Bar, Clock, Event, Frame, Gap, History, HistoryBa
 from libs.common.runner import Runtime
 from libs.common.settings import load
 from libs.common.telemetry import Health, Metrics, get_logger
+from libs.common.token_file import TokenFile
 from services.ingest.service import serve
 from services.ingest.settings import Settings
 from services.simulator import simulation
@@ -96,7 +95,8 @@ class Process:
 
     def said(self, event: str) -> list[dict[str, Any]]:
         """The lines of its log that tell of an event."""
-        lines = (json.loads(line) for line in self._log.read_text().splitlines() if line[:1] == "{")
+        whole = self._log.read_text().rpartition("\n")[0]  # the last line may be on its way
+        lines = (json.loads(line) for line in whole.splitlines() if line[:1] == "{")
         return [line for line in lines if line["event"] == event]
 
 
@@ -112,6 +112,11 @@ class Stage:
         self.home = home
         self._held: dict[int, list[Frame]] = {partition: [] for partition in range(PARTITIONS)}
         self._read_seq = dict.fromkeys(range(PARTITIONS), 0)
+
+    @property
+    def token_file(self) -> TokenFile:
+        """Where the login is kept."""
+        return TokenFile(self.home / "token.json")
 
     # -- ingest --
 
@@ -154,17 +159,18 @@ class Stage:
         return Process(self.environment(**changes), self.home / "ingest.log")
 
     async def log_in(self) -> None:
-        """Write a token file as a login leaves it."""
+        """Leave a token as a login does, without going through one."""
         token = await self.broker.login()
         now_s = SystemClock().now_ms() // 1000
         token["expires_at"] = now_s + token["expires_in"]
         wrapped = {"creation_timestamp": now_s, "token": token}
-        (self.home / "token.json").write_bytes(msgspec.json.encode(wrapped))
+        self.token_file.write(wrapped)
 
     def secrets(self) -> list[str]:
         """What must appear in no log."""
-        token = json.loads((self.home / "token.json").read_bytes())["token"]
-        return [SECRET, token["access_token"], token["refresh_token"]]
+        token = self.token_file.read()["token"]
+        key = self.token_file.key_file.read_text().strip()
+        return [SECRET, key, token["access_token"], token["refresh_token"]]
 
     async def wait_for_broker_ms(self, at_ms: int) -> None:
         """Wait until the simulator's clock has reached an instant."""

@@ -11,9 +11,9 @@ import pytest
 from aiohttp import web
 
 from libs.common.clock import SystemClock
+from libs.common.token_file import TokenFile, TokenInvalid
 from services.ingest.budget import RequestBudget
 from services.ingest.schwab import Account, RequestFailed
-from services.ingest.token_file import TokenFile, TokenInvalid
 
 DAY_MS = 86_400_000
 NOW_MS = 1_795_185_000_000

@@ -21,7 +21,14 @@ from cli.options import (
     warnings,
 )
 from libs.common.errors import SettingsError
+from libs.common.sealing import Key
+from libs.common.token_file import TokenFile
 
+KEY = Key(bytes(32)).text
+TOKEN = {
+    "creation_timestamp": 1,
+    "token": {"access_token": "a", "refresh_token": "r", "expires_at": 2},
+}
 HEADER = "timestamp,open,high,low,close,volume\n"
 ROW = "2023-11-24 14:30:00,61.9,61.95,61.9,61.93,1200\n"
 
@@ -98,23 +105,44 @@ class TestMarket:
         (line,) = problems(options(csv=(bars,), tickers="ABC"))
         assert "holds FXY as its name says, and no ABC" in line
 
-    def test_the_account_needs_its_keys_and_a_token(self) -> None:
+    def test_the_account_needs_its_keys_and_a_token(self, tmp_path: Path) -> None:
         """All that is missing is said at once, and where it comes from."""
-        key, secret, token = problems(options(schwab=True))
+        key, secret, token = problems(options(schwab=True, home=tmp_path))
         assert key.startswith("KITE_SCHWAB_APP_KEY: not set")
         assert secret.startswith("KITE_SCHWAB_APP_SECRET: not set")
-        assert "unused/schwab/schwab-token.json" in token
+        assert f"{tmp_path}/schwab/login/schwab-token.json" in token
+        assert "./kite auth login" in token
 
     def test_the_account_with_all_of_them_is_a_market(self, tmp_path: Path) -> None:
         """The token may lie anywhere."""
         token = tmp_path / "token.json"
-        token.write_text("{}")
+        TokenFile(token, KEY).write(TOKEN)
         environ = {
             "KITE_SCHWAB_APP_KEY": "key",
             "KITE_SCHWAB_APP_SECRET": "secret",
             "KITE_SCHWAB_TOKEN_FILE": str(token),
+            "KITE_SCHWAB_TOKEN_KEY": KEY,
         }
         assert resolve(options(schwab=True), environ) == Market("schwab", ("QQQ",))
+
+    @pytest.mark.parametrize("harm", [b"", b"{}", b'{"sealed":"'])
+    def test_a_token_that_cannot_be_used_is_told_before_anything_starts(
+        self, tmp_path: Path, harm: bytes
+    ) -> None:
+        """And it is left as it is."""
+        token = tmp_path / "token.json"
+        TokenFile(token, KEY).write(TOKEN)
+        token.write_bytes(harm)
+        environ = {
+            "KITE_SCHWAB_APP_KEY": "key",
+            "KITE_SCHWAB_APP_SECRET": "secret",
+            "KITE_SCHWAB_TOKEN_FILE": str(token),
+            "KITE_SCHWAB_TOKEN_KEY": KEY,
+        }
+        with pytest.raises(SettingsError) as refusal:
+            resolve(options(schwab=True), environ)
+        assert "log in again" in str(refusal.value)
+        assert token.read_bytes() == harm
 
 
 class TestMistakes:

@@ -13,12 +13,16 @@ from deploy import init
 from deploy.init import Settings
 from deploy.simulated_app import APP_KEY
 from libs.common.errors import SettingsError
+from libs.common.sealing import Key
+from libs.common.token_file import TokenFile
 
 FOLDERS = (*"init nats postgres ingest indicators signals writer gateway notifier backup".split(),)
 TOKEN = {
     "creation_timestamp": 1_700_000_000,
     "token": {"access_token": "a", "refresh_token": "r", "expires_at": 1_700_001_800, "more": 1},
 }
+
+KEY = Key(bytes(range(32))).text
 
 Make = Callable[..., Settings]
 
@@ -33,6 +37,7 @@ def make(tmp_path: Path) -> Make:
         places = {
             "init_dir": str(tmp_path),
             "schwab_token_file": str(tmp_path / "schwab-token.json"),
+            "schwab_token_key": KEY,
         }
         return msgspec.convert({**places, **given}, Settings)
 
@@ -90,6 +95,16 @@ class TestSecrets:
         assert found["ingest/app-key"].strip() == "mine"
         assert found["ingest/base-url"].strip() == ""
 
+    def test_the_tokens_key_is_made_once(self, make: Make, tmp_path: Path) -> None:
+        """Or the token of the week would be lost at every start; `init` knows the same one."""
+        init.make_secrets(make(schwab_token_key=""))
+        made = contents(tmp_path)["ingest/token-key"]
+        assert Key.parse(made).text == made.strip() == contents(tmp_path)["init/token-key"].strip()
+        init.make_secrets(make(schwab_token_key=""))
+        assert contents(tmp_path)["ingest/token-key"] == made
+        init.make_secrets(make())
+        assert contents(tmp_path)["ingest/token-key"].strip() == KEY
+
     def test_an_account_without_its_application_is_refused(self, make: Make) -> None:
         """Both names that lack are told at once."""
         with pytest.raises(SettingsError) as refusal:
@@ -125,10 +140,23 @@ class TestToken:
         settings = make()
         init.keep_token(settings, json.dumps(TOKEN).encode())
         kept = Path(settings.schwab_token_file)
-        assert json.loads(kept.read_text()) == TOKEN
+        assert TokenFile(kept, settings.schwab_token_key).read() == TOKEN
+        assert "creation_timestamp" not in kept.read_text()
         assert kept.stat().st_mode & 0o777 == 0o600
 
-    @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"token": "hidden"}'])
+    def test_a_token_that_cannot_be_read_is_not_replaced(self, make: Make) -> None:
+        """Sealed with a key that was lost, for example: a person decides what becomes of it."""
+        settings = make()
+        init.keep_token(settings, json.dumps(TOKEN).encode())
+        before = Path(settings.schwab_token_file).read_bytes()
+        other = make(schwab_token_key=Key(bytes(32)).text)
+        with pytest.raises(SettingsError, match="KITE_SCHWAB_TOKEN_KEY"):
+            init.keep_token(other, json.dumps(TOKEN).encode())
+        assert Path(settings.schwab_token_file).read_bytes() == before
+
+    @pytest.mark.parametrize(
+        "content", [b"", b"{}", b"[1]", b"\xff", b'"\xff"', b'{"token": "hidden"}']
+    )
     def test_anything_else_is_refused_and_not_repeated(self, make: Make, content: bytes) -> None:
         """The last good one stays."""
         settings = make()
@@ -136,4 +164,5 @@ class TestToken:
         with pytest.raises(SettingsError) as refusal:
             init.keep_token(settings, content)
         assert "hidden" not in str(refusal.value)
-        assert json.loads(Path(settings.schwab_token_file).read_text()) == TOKEN
+        kept = TokenFile(Path(settings.schwab_token_file), settings.schwab_token_key)
+        assert kept.read() == TOKEN
