@@ -322,7 +322,7 @@ async def trouble(process: Process, on: Stage) -> None:
     """Wait until the log tells of one more failure with the token."""
 
     def told() -> int:
-        events = ("token.not_renewed", "token.no_login", "schwab.refresh_failed", "history.failed")
+        events = ("schwab.disconnected", "schwab.refresh_failed", "token.not_renewed")
         return sum(len(process.said(event)) for event in events)
 
     before = told()
