@@ -54,8 +54,9 @@ def _query(table: str, asked: list[tuple[str, str]]) -> str:
                 raise Refused(400, "PGRST100", f"failed to parse filter ({value})")
             quoted = text.replace("'", "''")
             conditions.append(f"{checked_name(name)} {_OPERATORS[operator]} '{quoted}'")
+    source = f"public.{checked_name(table)}"
     rows = (
-        f"select {columns} from public.{checked_name(table)} "  # noqa: S608 - names and values are checked
+        f"select {columns} from {source} "  # noqa: S608 - names and values are checked
         f"where {' and '.join(conditions)} {order} limit {limit}"
     )
     made = "coalesce(json_agg(found), '[]')::text"

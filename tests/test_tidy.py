@@ -297,6 +297,8 @@ def group_of(path: Path) -> str:
         return "bench"
     if path.parts[:2] == ("deploy", "release"):
         return "dev"  # runs where images are built, and is in none of them
+    if path == Path("libs/common/postgres.py"):
+        return "init"  # base and the driver: whoever imports it connects to a database
     return {"libs": "base", "cli": "cli", "deploy": "init"}.get(path.parts[0], "dev")
 
 

@@ -44,7 +44,7 @@ Query = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 @asynccontextmanager
 async def _open(kind: str, server: PostgresServer, database: Database) -> AsyncIterator[Store]:
-    limits = {"connections_max": 2, "statement_timeout_s": 10}
+    limits: dict[str, Any] = {"connections_max": 2, "statement_timeout_s": 10}
     if kind == "postgres":
         async with PostgresStore(database.owner, **limits) as store:
             yield store
