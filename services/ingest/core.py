@@ -47,11 +47,15 @@ _BACK_MS_MAX = 60_000
 
 
 class DayWanted(Struct, frozen=True):
-    """Price history to ask for, once broker time has reached `after_ms`."""
+    """Price history to ask for, once broker time has reached `after_ms`.
+
+    `changes_only`: somebody asked for the day again, and an answer that says nothing new is none.
+    """
 
     ticker: str
     day_ms: int
     after_ms: int = 0
+    changes_only: bool = False
 
 
 class DayAnswer(Struct, frozen=True):
@@ -91,11 +95,42 @@ class Core:
         self._clock_ms = 0
         self._leaping: list[dict[str, Any]] = []  # frames whose stamps are far ahead, held back
         self._leap_ms = 0  # the newest stamp among them
-        self._tickers = {ticker: Ticker(ticker) for ticker in tickers}
-        self._active = frozenset(self._tickers)  # the others only remember what was published
+        self._tickers: dict[str, Ticker] = {}
+        self._active: frozenset[str] = frozenset()  # the others only remember what was published
+        self.begin(tickers)
         self._unknown_seen: set[str] = set()
 
     # -- inputs --
+
+    def begin(self, tickers: Iterable[str]) -> None:
+        """Take items of these tickers from now on, and of no others."""
+        self._active = frozenset(tickers)
+        for name in self._active:
+            self._ticker(name)
+
+    def watch(self, tickers: Iterable[str], bars: Iterable[str]) -> None:
+        """Do as `begin` does while a connection lives; bars flow of those in `bars` at most."""
+        before = self._active
+        self.begin(tickers)
+        trading_since_ms = _trading_since_ms(self.broker_ms)
+        for name in self._active - before:
+            self._tickers[name].level_one.interrupted("added", trading_since_ms)
+        for name in before.union(self._active).difference(bars):
+            self._tickers[name].minutes.stopped()
+
+    @property
+    def active(self) -> frozenset[str]:
+        """The tickers of which items are taken."""
+        return self._active
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All tickers that are remembered, also those that are not taken any more."""
+        return frozenset(self._tickers)
+
+    def imaged(self, ticker: str) -> bool:
+        """Whether this connection has brought an image of the ticker."""
+        return ticker in self._tickers and self._tickers[ticker].level_one.imaged
 
     def step(self, message: dict[str, Any]) -> Step:
         """Take one parsed frame of the streamer."""
@@ -147,9 +182,11 @@ class Core:
             step.wanted += [DayWanted(name, calendar.day_start_ms(gap.from_ms)) for gap in gaps]
         return step
 
-    def history(self, answer: DayAnswer, *, last_try: bool) -> Step | None:
+    def history(
+        self, answer: DayAnswer, *, last_try: bool, changes_only: bool = False
+    ) -> Step | None:
         """Turn price history into a History; None: ask again later, unless it is the last try."""
-        minutes, day_ms = self._tickers[answer.ticker].minutes, answer.day_ms
+        minutes, day_ms = self._ticker(answer.ticker).minutes, answer.day_ms
         bars = None
         if answer.candles is not None:
             bars = minutes.merge(day_ms, answer.candles, answer.asked_ms)
@@ -160,6 +197,9 @@ class Core:
         if bars is None or (is_past and not bars):
             step.notes.append("history_unfillable")
             step.events += minutes.closed(day_ms, "unfillable")
+            return step
+        if changes_only and day_ms not in minutes.gaps and minutes.days.equal(day_ms, bars):
+            step.notes.append("history_unchanged")
             return step
         step.notes.append("history")
         again_ms = minutes.doubtful_until_ms(day_ms, answer.candles or [], answer.asked_ms)

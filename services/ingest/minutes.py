@@ -10,7 +10,8 @@ The rules:
 - a history never takes back a minute that was published, unless the broker's own history shows
   another value for it, and never says less than what was published for the day.
 
-The last few published bars are kept, because price history lags behind the stream.
+The last few published bars are kept, because price history lags behind the stream; of the last days
+only a digest is, by which a history that says nothing new is recognised (`days.Days`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from msgspec import structs
 
 from libs.common import calendar
 from libs.common.events import Bar, Gap, GapState, History, HistoryBar
+from services.ingest.days import Days
 from services.ingest.level_one import FUTURE_MS_MAX
 from services.ingest.wire import BadItem, ChartItem
 
@@ -41,6 +43,7 @@ class Minutes:
         "_until_ms",
         "day_count",
         "day_ms",
+        "days",
         "expected_ms",
         "flowing",
         "gaps",
@@ -55,6 +58,7 @@ class Minutes:
         self.day_count = 0  # minutes published of that day
         self.expected_ms = 0  # end of a minute that should have a bar, by its ticks
         self.gaps: dict[int, Gap] = {}  # open, by New York midnight
+        self.days = Days()  # what was published of the last days
         self.flowing = False  # whether the stream brings bars at the moment
         self._recent: list[HistoryBar] = []
         self._asked_ms = 0
@@ -158,6 +162,7 @@ class Minutes:
 
     def withdraw(self, bar: Bar) -> None:
         """Forget a bar that could not be published; the next interruption will miss it."""
+        self.days.forget(calendar.day_start_ms(bar.ts_ms))
         self._recent = [known for known in self._recent if known.ts_ms < bar.ts_ms]
         if bar.ts_ms <= self.last_ms:
             self.last_ms = bar.ts_ms - MINUTE_MS
@@ -165,6 +170,7 @@ class Minutes:
 
     def withdraw_history(self, history: History, cause: str) -> None:
         """Open a gap for a history that could not be published."""
+        self.days.forget(history.day_ms)
         first_ms, end_ms = history.bars[0].ts_ms, history.bars[-1].ts_ms + MINUTE_MS
         if history.day_ms not in self.gaps:
             gap_id = f"{self.ticker}:bars:{first_ms}"
@@ -204,6 +210,7 @@ class Minutes:
 
     def published(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> None:
         """Note that a history of the day was published."""
+        self.days.replace(day_ms, bars)
         if not bars or day_ms < self.day_ms:
             return
         self.day_ms, self.day_count = day_ms, len(bars)
@@ -260,6 +267,7 @@ class Minutes:
         day_ms = calendar.day_start_ms(bar.ts_ms)
         if day_ms != self.day_ms:
             self.day_ms, self.day_count = day_ms, 0
+        self.days.append(day_ms, bar)
         self.day_count += 1
         self.last_ms = bar.ts_ms
         self._recent.append(bar)

@@ -30,6 +30,7 @@ class TickerMemory(Struct, frozen=True, array_like=True):
     day_count: int
     recent: tuple[HistoryBar, ...]
     gaps: tuple[Gap, ...]
+    days: tuple[int, ...] = ()
 
 
 class Memory(Struct, frozen=True, array_like=True):
@@ -62,6 +63,7 @@ class Ticker:
             minutes.day_count,
             minutes.recent,
             tuple(minutes.gaps.values()),
+            minutes.days.packed(),
         )
 
     def recall(self, memory: TickerMemory) -> None:
@@ -72,6 +74,7 @@ class Ticker:
         self.minutes.recall(
             memory.last_minute_ms, memory.day_ms, memory.day_count, memory.recent, memory.gaps
         )
+        self.minutes.days.unpack(memory.days)
 
 
 def pack_memory(broker_ms: int, epoch: int, tickers: Iterable[Ticker]) -> bytes:
