@@ -61,8 +61,8 @@ class BusUser:
     through durable consumers of its own. `asks` are streams of which it may read any stored
     message. Who `keeps_desk` stores what people asked of it, and its answers, beside its state; who
     `reads_desks` sees those. `says` and `hears` are live subjects. Who has `peers` tells other
-    instances of itself how it stands. A user logs in by a key, unless people and programs that are not ours shall need
-    nothing but an address: `has_password`.
+    instances of itself how it stands. A user logs in by a key, unless people and programs that are
+    not ours shall need nothing but an address: `has_password`.
     """
 
     writes: str | None = None

@@ -16,9 +16,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-__all__ = ["ANSWERS_MAX", "Answer", "BadCommand", "Command", "read_command"]
+__all__ = ["ANSWERS_MAX", "TEXT_CHARS_MAX", "Answer", "BadCommand", "Command", "read_command"]
 
 ANSWERS_MAX = 64  # that a desk keeps, and so how long a repeated id is recognised
+TEXT_CHARS_MAX = 600
 _REASON_CHARS_MAX = 300
 
 

@@ -64,6 +64,18 @@ class IngestMetrics:
         )
         self.spool_bytes_max = metrics.gauge("ingest_spool_bytes_max", "Bytes the spool can hold")
         self.gaps_open = metrics.gauge("ingest_gaps_open", "Gaps that wait for price history")
+        self.tickers_wanted = metrics.gauge("ingest_tickers", "Tickers on the list")
+        self.tickers_streaming = metrics.gauge(
+            "ingest_tickers_streaming", "Tickers whose quotes and bars the broker sends"
+        )
+        self.backfill_days = metrics.counter(
+            "ingest_backfill_days",
+            "Days that somebody asked for, by what came of them",
+            ["outcome"],
+        )
+        self.backfill_left = metrics.gauge(
+            "ingest_backfill_days_left", "Days that somebody asked for and that are not answered"
+        )
         self.gaps = metrics.counter("ingest_gaps", "Gaps reported", ["series", "state"])
         self._begin_at_zero()
 
@@ -73,6 +85,8 @@ class IngestMetrics:
             self.reconnects.labels(cause)
         for outcome in get_args(RefreshOutcome):
             self.token_refreshes.labels(outcome)
+        for outcome in ("stored", "unchanged", "empty", "refused"):
+            self.backfill_days.labels(outcome)
         for series, state in product(("bars", "ticks"), ("open", "filled", "unfillable")):
             self.gaps.labels(series, state)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -30,16 +29,14 @@ from services.ingest.schwab import (
     Connection,
     Denied,
     RequestFailed,
-    SubscriptionCut,
 )
 from services.ingest.settings import Settings
+from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
 from services.ingest.token_file import TokenInvalid
 from services.ingest.wire import Reject
 
-__all__ = ["BarsFlow", "BarsWanted", "Connected", "Item", "Session", "Wire"]
+__all__ = ["Connected", "Item", "Session", "Wire"]
 
-REQUEST_KEYS_MAX = 500
-REQUEST_KEY_BYTES_MAX = 48_000
 _RETRY_RATIOS = (1, 2, 5, 10, 30, 60)
 _GOOD_S = 300.0
 _FROZEN_FRAMES_MIN = 100
@@ -60,21 +57,7 @@ class Connected(Struct, frozen=True):
     cause: str
 
 
-class BarsWanted(Struct, frozen=True):
-    """The bars of these tickers are about to be asked for."""
-
-    tickers: tuple[str, ...]
-    cause: str
-
-
-class BarsFlow(Struct, frozen=True):
-    """From here on the bars of these tickers flow, if not earlier."""
-
-    tickers: tuple[str, ...]
-    cause: str
-
-
-Item = Wire | Connected | BarsWanted | BarsFlow
+Item = Wire | Connected | Watched | BarsWanted | BarsFlow
 
 
 class _BrokerBehind(Exception):
@@ -95,6 +78,7 @@ class Session:
         core: Core,
         inbox: Inbox[Any],
         metrics: IngestMetrics,
+        subscriber: Subscriber,
     ) -> None:
         self._settings = runtime.settings
         self._clock: Clock = runtime.clock
@@ -104,6 +88,9 @@ class Session:
         self._core = core
         self._inbox = inbox
         self._metrics = metrics
+        self._subscriber = subscriber
+        self._reading: asyncio.Timeout | None = None
+        self._nudged = False
         self._failures = 0
         self._watch = _DataWatch(self._settings.ingest_frozen_ms / 1000)
 
@@ -118,6 +105,14 @@ class Session:
             self._metrics.connected.set(0)
             self._metrics.reconnects.labels(cause).inc()
             await asyncio.sleep(self._pause_s(cause))
+
+    def adjust(self) -> None:
+        """Something else is wanted now: do not wait for the next frame to ask for it."""
+        reading = self._reading
+        if reading is None or reading.expired() or not self._subscriber.outdated:
+            return
+        self._nudged = True
+        reading.reschedule(asyncio.get_running_loop().time())
 
     async def _connect_once(self, cause: str) -> str:
         """Live through one connection and return why it ended."""
@@ -142,6 +137,7 @@ class Session:
         except Exception as error:  # noqa: BLE001 - a foreign library on a foreign wire
             return self._failed("evicted" if connection.evicted else "reconnect", error)
         finally:
+            self._subscriber.lost()
             await connection.close()
         return "reconnect"
 
@@ -154,35 +150,30 @@ class Session:
                 "store is filled; use an empty store for another time"
             )
         self._inbox.put(Connected(cause))
-        await self._subscribe(connection, cause)
+        await self._subscriber.begin(connection, cause)
         self._health.met("schwab")
         self._metrics.connected.set(1)
-        self._log.info("schwab.connected", tickers=len(self._settings.tickers), cause=cause)
+        self._log.info("schwab.connected", tickers=len(self._subscriber.wanted), cause=cause)
         self._watch = _DataWatch(self._settings.ingest_frozen_ms / 1000)
-        silence_ms = self._settings.ingest_silence_ms
         while True:
-            try:
-                async with asyncio.timeout(silence_ms / 1000):
-                    await connection.read()
-            except TimeoutError:
-                raise _Silence(f"no frame for {silence_ms} ms, not even a heartbeat") from None
+            if self._subscriber.outdated:
+                await self._subscriber.adjust(connection)
+            await self._next(connection)
             if self._watch.frozen(calendar.is_open(self._core.broker_ms)):
                 raise _Silence("heartbeats come, data has stopped coming in mid-session")
             await self._inbox.room()
 
-    async def _subscribe(self, connection: Connection, cause: str) -> None:
-        for index, part in enumerate(chunks(self._settings.tickers)):
-            try:
-                await connection.subscribe_level_one(part, first=index == 0)
-            except SubscriptionCut as error:
-                self._log.error("schwab.symbols_refused", service="level one", reason=str(error))
-        for index, part in enumerate(chunks(self._settings.tickers)):
-            self._inbox.put(BarsWanted(tuple(part), cause))
-            try:
-                await connection.subscribe_bars(part, first=index == 0)
-            except SubscriptionCut as error:
-                self._log.error("schwab.symbols_refused", service="bars", reason=str(error))
-            self._inbox.put(BarsFlow(tuple(part), cause))
+    async def _next(self, connection: Connection) -> None:
+        """Read one frame, or return before it because something else is wanted now."""
+        silence_ms = self._settings.ingest_silence_ms
+        try:
+            async with asyncio.timeout(silence_ms / 1000) as self._reading:
+                await connection.read()
+        except TimeoutError:
+            if not self._nudged:
+                raise _Silence(f"no frame for {silence_ms} ms, not even a heartbeat") from None
+        finally:
+            self._reading, self._nudged = None, False
 
     async def _refresh(self) -> None:
         try:
@@ -237,17 +228,3 @@ class _DataWatch:
         mean_s = (self._last_s - self._began_s) / self._frames
         silent_s = asyncio.get_running_loop().time() - self._last_s
         return silent_s > max(self._frozen_s_min, _FROZEN_MEANS * mean_s)
-
-
-def chunks(tickers: Sequence[str]) -> list[Sequence[str]]:
-    """Cut a list of tickers into parts that one command may name."""
-    parts: list[Sequence[str]] = []
-    begin = size = 0
-    for index, ticker in enumerate(tickers):
-        size += len(ticker.encode()) + 1
-        if index - begin >= REQUEST_KEYS_MAX or size > REQUEST_KEY_BYTES_MAX:
-            parts.append(tickers[begin:index])
-            begin, size = index, len(ticker.encode()) + 1
-    if begin < len(tickers):
-        parts.append(tickers[begin:])
-    return parts

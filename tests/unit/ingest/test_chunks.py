@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ingest.session import REQUEST_KEY_BYTES_MAX, REQUEST_KEYS_MAX, chunks
+from services.ingest.subscriber import REQUEST_KEY_BYTES_MAX, REQUEST_KEYS_MAX, chunks
 
 
 @given(st.lists(st.text("ABC$.", min_size=1, max_size=400), max_size=1_200))
