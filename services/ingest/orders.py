@@ -71,9 +71,14 @@ class Order(Struct, frozen=True):
         return self.done + len(self.ahead)
 
     def unit(self, index: int) -> DayWanted:
-        """Return what to ask for: all tickers of the oldest day first."""
-        day, ticker = divmod(index, len(self.tickers))
-        return DayWanted(self.tickers[ticker], self.days[day], changes_only=True)
+        """Return what to ask for: all tickers of the oldest day first.
+
+        Not before the day is over: a life that has just begun may not know the time yet.
+        """
+        place, ticker = divmod(index, len(self.tickers))
+        day_ms = self.days[place]
+        over_ms = calendar.day_bounds_ms(calendar.day_of(day_ms))[1]
+        return DayWanted(self.tickers[ticker], day_ms, over_ms, changes_only=True)
 
     def covers(self, index: int) -> bool:
         """Whether a unit is finished."""
@@ -99,7 +104,8 @@ def placed(
     if first is not None and last is not None and first > last:
         raise Refusal(f"--from {first} is later than --to {last}")
     lines = []
-    start, end = first or oldest, last or newest
+    start = first or oldest
+    end = last or max(newest, start)
     if start < oldest:
         until = min(end, oldest - dt.timedelta(1))
         lines.append(

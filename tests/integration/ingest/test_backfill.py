@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from libs.common.events import History
 from services.ingest.desk import Desk
 from services.ingest.orders import Order
 from tests.integration.ingest.desk import answered, command, until
-from tests.integration.ingest.stage import DEADLINE_S, Stage
+from tests.integration.ingest.stage import DEADLINE_S, Process, Stage
 from tests.waiting import eventually_async
 
 Play = Callable[..., None]
@@ -164,13 +164,15 @@ def test_an_order_can_be_cancelled_and_joined(play: Play) -> None:
     "point", ["ingest.publish.sent", "ingest.publish.stored", "ingest.command.before",
               "ingest.command.stored", None],
 )  # fmt: skip
-def test_a_kill_in_the_middle_loses_and_repeats_nothing(play: Play, point: str | None) -> None:
+def test_a_kill_in_the_middle_loses_and_repeats_nothing(
+    play: Play, start: Callable[..., Process], point: str | None
+) -> None:
     """Each day is published exactly once, whenever the process dies."""
 
     async def scenario(on: Stage) -> None:
         armed = on.home / "failpoint"
         environment = {**LISTED, "KITE_FAILPOINT_FILE": str(armed)}
-        process = on.process(**environment)
+        process = start(on, **environment)
         await until(on.bus, lambda desk: desk.feed[0].state == "streaming", "it streams")
         await on.until_settled()
         await command(on.bus, "backfill", "x", tickers=["SPY", "IWM"], **WEEK)
@@ -185,9 +187,10 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(play: Play, point: str |
                 await eventually_async(
                     lambda last=process: last.popen.poll() is not None, DEADLINE_S, "it died"
                 )
-            process = on.process(**environment)
+            process = start(on, **environment)
         order = await done(on)
         assert order.finished == order.units == 10
+        await begun(process, 4)
         assert process.terminate() == 0
         published = await histories(on)
         assert {key: n for key, n in published.items() if key[0] != "QQQ"} == dict.fromkeys(
@@ -200,6 +203,27 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(play: Play, point: str |
     play(scenario)
 
 
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Start processes that never outlive the test: they would go on with the next one's streams."""
+    started: list[Process] = []
+
+    def run(on: Stage, **environment: str) -> Process:
+        started.append(on.process(**environment))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+
+
+async def begun(process: Process, lives: int) -> None:
+    """Wait until this process, the last of so many with one log, is at work."""
+    await eventually_async(
+        lambda: len(process.said("ingest.recalled")) >= lives, DEADLINE_S, "it is at work"
+    )
+
+
 def arm(file: Path, point: str) -> None:
     """Let the next process that reaches a point die there."""
     written = file.with_suffix(".new")
@@ -207,24 +231,25 @@ def arm(file: Path, point: str) -> None:
     written.replace(file)
 
 
-def test_a_command_is_done_once_over_a_kill(play: Play) -> None:
+def test_a_command_is_done_once_over_a_kill(play: Play, start: Callable[..., Process]) -> None:
     """Dead before it is on record: done by the next life. Dead after: not done again."""
 
     async def scenario(on: Stage) -> None:
         armed = on.home / "failpoint"
         environment = {**LISTED, "KITE_FAILPOINT_FILE": str(armed)}
         for number, point in enumerate(("ingest.command.before", "ingest.command.stored")):
-            process = on.process(**environment)
-            await until(on.bus, lambda desk: desk.feed[0].state == "streaming", "it streams")
+            process = start(on, **environment)
+            await begun(process, 2 * number + 1)
             arm(armed, point)
             ticker = ("SPY", "IWM")[number]
             seq = await command(on.bus, "tickers-add", tickers=[ticker])
             await asyncio.to_thread(process.popen.wait, DEADLINE_S)
-            process = on.process(**environment)
+            process = start(on, **environment)
             desk = await until(on.bus, lambda now, s=seq: now.commands_seq == s, "it is taken")
             assert desk.tickers[-1] == ticker
             answers = [answer for answer in desk.answers if answer.seq == seq]
             assert [answer.text for answer in answers] == [f"added {ticker}; {number + 2} tickers"]
+            await begun(process, 2 * number + 2)
             assert process.terminate() == 0
 
     play(scenario)
