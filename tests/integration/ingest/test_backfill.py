@@ -190,7 +190,7 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(
             process = start(on, **environment)
         order = await done(on)
         assert order.finished == order.units == 10
-        await begun(process, 4)
+        await begun(process)
         assert process.terminate() == 0
         published = await histories(on)
         assert {key: n for key, n in published.items() if key[0] != "QQQ"} == dict.fromkeys(
@@ -217,11 +217,17 @@ def start() -> Iterator[Callable[..., Process]]:
         process.kill()
 
 
-async def begun(process: Process, lives: int) -> None:
-    """Wait until this process, the last of so many with one log, is at work."""
-    await eventually_async(
-        lambda: len(process.said("ingest.recalled")) >= lives, DEADLINE_S, "it is at work"
-    )
+async def begun(process: Process) -> None:
+    """Wait until this process is at work; its log is that of all its lives."""
+
+    def at_work() -> bool:
+        started, recalled = process.said("service.started"), process.said("ingest.recalled")
+        return bool(recalled) and (
+            started[-1]["pid"] == process.popen.pid
+            and recalled[-1]["timestamp"] > started[-1]["timestamp"]
+        )
+
+    await eventually_async(at_work, DEADLINE_S, "it is at work")
 
 
 def arm(file: Path, point: str) -> None:
@@ -239,7 +245,7 @@ def test_a_command_is_done_once_over_a_kill(play: Play, start: Callable[..., Pro
         environment = {**LISTED, "KITE_FAILPOINT_FILE": str(armed)}
         for number, point in enumerate(("ingest.command.before", "ingest.command.stored")):
             process = start(on, **environment)
-            await begun(process, 2 * number + 1)
+            await begun(process)
             arm(armed, point)
             ticker = ("SPY", "IWM")[number]
             seq = await command(on.bus, "tickers-add", tickers=[ticker])
@@ -249,7 +255,7 @@ def test_a_command_is_done_once_over_a_kill(play: Play, start: Callable[..., Pro
             assert desk.tickers[-1] == ticker
             answers = [answer for answer in desk.answers if answer.seq == seq]
             assert [answer.text for answer in answers] == [f"added {ticker}; {number + 2} tickers"]
-            await begun(process, 2 * number + 2)
+            await begun(process)
             assert process.terminate() == 0
 
     play(scenario)
