@@ -362,7 +362,9 @@ def _outcome(answer: DayAnswer, step: Step) -> str:
         return "refused"
     if "history_unchanged" in step.notes:
         return "unchanged"
-    return "stored" if any(isinstance(event, History) for event in step.events) else "empty"
+    if any(isinstance(event, History) for event in step.events):
+        return "stored"
+    return "unchanged" if answer.candles else "empty"
 
 
 # -- starting and stopping --

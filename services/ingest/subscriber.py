@@ -117,12 +117,12 @@ class Subscriber:
     ) -> None:
         taken = self._taken[service]
         gone, new = planned(taken, wanted, self.caps.get(service))
-        # The last key never leaves before another one is there.
-        held = [gone.pop()] if gone and len(gone) == len(taken) else []
-        await self._leave(connection, service, gone)
+        if gone and len(gone) == len(taken):
+            self._taken[service] = []  # whoever asks anew replaces all of them at once
+        else:
+            await self._leave(connection, service, gone)
         if not await self._ask(connection, service, new, cause):
-            return await self._anew(connection, service, wanted, cause)
-        return await self._leave(connection, service, held)
+            await self._anew(connection, service, wanted, cause)
 
     async def _leave(self, connection: Connection, service: str, gone: Sequence[str]) -> None:
         for part in chunks(gone):

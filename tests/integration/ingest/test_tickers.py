@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from libs.common.events import Bar, Gap, History, Tick
+from services.ingest.desk import Desk
 from tests.integration.ingest.desk import answered, command, until
 from tests.integration.ingest.stage import DEADLINE_S, Running, Stage
 from tests.waiting import eventually_async
@@ -12,9 +13,9 @@ from tests.waiting import eventually_async
 Play = Callable[..., None]
 
 
-def states(desk: object) -> dict[str, str]:
+def states(desk: Desk) -> dict[str, str]:
     """How each ticker stands."""
-    return {each.ticker: each.state for each in desk.feed}  # type: ignore[attr-defined]
+    return {each.ticker: each.state for each in desk.feed}
 
 
 async def streaming(on: Stage, *tickers: str) -> None:
