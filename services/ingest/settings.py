@@ -21,6 +21,11 @@ Milliseconds = Annotated[int, Meta(ge=10)]
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Everything about the account, the socket, price history and the spool.
 
+    `tickers` is the list that a store begins with, the most important first: when the broker takes
+    fewer, the last are dropped. `./kite tickers add|remove` change the list, and that outlives
+    restarts. Where the setting itself has changed since the last start, what was put into it is
+    added, what was taken out of it is removed, and its tickers come first, in its order.
+
     `schwab_base_url` points REST and login at a simulator; unset means Schwab itself. The token
     file has schwab-py's format. `ingest_data_dir` holds the lock and the spool.
     """

@@ -120,9 +120,13 @@ def test_a_market_that_opens_against_the_calendar_is_attended() -> None:
     assert session is not None
     day_ms = at(THANKSGIVING, 0) - at(WEDNESDAY, 0)
     shifted = Session(
-        THANKSGIVING, *(ms + day_ms for ms in (
-            session.pre_open_ms, session.open_ms, session.close_ms, session.post_close_ms)), False,
-    )  # fmt: skip
+        THANKSGIVING,
+        session.pre_open_ms + day_ms,
+        session.open_ms + day_ms,
+        session.close_ms + day_ms,
+        session.post_close_ms + day_ms,
+        False,
+    )
     assert hours.tell(THANKSGIVING, shifted)
     assert hours.awake(at(THANKSGIVING, 12))
 
