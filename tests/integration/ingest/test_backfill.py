@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -178,15 +179,13 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(
         await command(on.bus, "backfill", "x", tickers=["SPY", "IWM"], **WEEK)
         for died in range(3):
             await eventually_async(
-                lambda bar=died: _so_many(on, 3 * bar), DEADLINE_S, "some days are published"
+                partial(_so_many, on, 3 * died), DEADLINE_S, "some days are published"
             )
             if point is None:
                 process.kill()
             else:
                 arm(armed, point)
-                await eventually_async(
-                    lambda last=process: last.popen.poll() is not None, DEADLINE_S, "it died"
-                )
+                await asyncio.to_thread(process.popen.wait, DEADLINE_S)
             process = start(on, **environment)
         order = await done(on)
         assert order.finished == order.units == 10

@@ -70,9 +70,11 @@ def test_the_memory_of_as_many_tickers_as_may_be_fits_a_message() -> None:
         ticker = Ticker(f"AB{number}")
         for n in range(DAYS_MAX):
             start_ms = calendar.day_start_ms(OPEN_MS - n * 86_400_000)
-            prices = [round(chance.uniform(1, 999), 4) for _ in range(4)]
+            price = round(chance.uniform(1, 999), 4)
             day = [
-                HistoryBar(start_ms + m * 60_000, *prices, chance.randrange(10**6))
+                HistoryBar(
+                    start_ms + m * 60_000, price, price, price, price, chance.randrange(10**6)
+                )
                 for m in range(6)
             ]
             ticker.minutes.published(start_ms, tuple(day))

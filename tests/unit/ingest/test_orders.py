@@ -123,7 +123,8 @@ class TestAdvancing:
 class TestProgress:
     def test_a_few_units_at_a_time_and_each_once(self) -> None:
         """Until all are answered."""
-        progress, orders, asked = Progress(), (order(),), []
+        progress, asked = Progress(), []
+        orders: tuple[Order, ...] = (order(),)
         while wanted := progress.next(orders):
             assert len(wanted) <= ASKED_MAX
             asked += wanted
@@ -145,7 +146,8 @@ class TestProgress:
 
     def test_a_refused_ticker_is_not_asked_for_again(self) -> None:
         """Its other days cost no request."""
-        progress, orders = Progress(), (order(("NOPE", "SPY")),)
+        progress = Progress()
+        orders: tuple[Order, ...] = (order(("NOPE", "SPY")),)
         requests = 0
         while wanted := progress.next(orders):
             for each in wanted:
@@ -162,7 +164,8 @@ class TestProgress:
     def test_one_unit_that_hangs_does_not_let_the_rest_run_away(self) -> None:
         """How much is remembered ahead of it is bounded."""
         many = placed("x", [f"A{n}" for n in range(300)], None, None, OPEN_MS)
-        progress, orders = Progress(), (many,)
+        progress = Progress()
+        orders: tuple[Order, ...] = (many,)
         stuck = many.unit(0)
         while wanted := [each for each in progress.next(orders) if each != stuck]:
             for each in wanted:
