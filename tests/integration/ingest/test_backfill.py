@@ -185,7 +185,7 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(
                 process.kill()
             else:
                 arm(armed, point)
-                await eventually_async(partial(_is_over, process), DEADLINE_S, "it died")
+                await asyncio.to_thread(process.popen.wait, DEADLINE_S)
             process = start(on, **environment)
         order = await done(on)
         assert order.finished == order.units == 10
@@ -195,9 +195,6 @@ def test_a_kill_in_the_middle_loses_and_repeats_nothing(
         assert {key: n for key, n in published.items() if key[0] != "QQQ"} == dict.fromkeys(
             days("SPY", "IWM"), 1
         )
-
-    def _is_over(process: Process) -> bool:
-        return process.popen.poll() is not None
 
     async def _so_many(on: Stage, count: int) -> bool:
         return sum(n for key, n in (await histories(on)).items() if key[0] != "QQQ") >= count

@@ -142,8 +142,8 @@ def flow(service: str) -> list[str]:
 PUBLISH = {
     "admin": [ANY],
     "ingest": [
-        rf"(market|state\.ingest)\.{P}", r"state\.ingest\.desk", *stored("MARKET"),
-        *stored("STATE"), *flow("ingest"),
+        rf"(market|state\.ingest)\.{P}", r"state\.ingest\.desk",
+        *stored("MARKET"), *stored("STATE"), *flow("ingest"),
     ],
     "indicators": [
         rf"(indicators|state\.indicators)\.{P}", r"live\.(tick|candle)\..*",
