@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -38,6 +38,8 @@ from tests.waiting import eventually_async
 
 Play = Callable[..., None]
 
+T = TypeVar("T", Tick, Bar)
+
 HOUR_MS = 3_600_000
 
 
@@ -49,7 +51,7 @@ async def ended(running: Running, cause: str, times: int = 1) -> None:
     )  # fmt: skip
 
 
-async def more(on: Stage, kind: type[Tick] | type[Bar], number: int = 3) -> None:
+async def more(on: Stage, kind: type[T], number: int = 3) -> None:
     """Wait for some more events of a kind."""
     await on.until(kind, len(await on.events(kind)) + number)
 
