@@ -269,7 +269,7 @@ def test_an_unexpected_close_is_no_silent_feed(play: Play) -> None:
             )  # fmt: skip
             assert running.metric("kite_ingest_reconnects_total", cause="silence") == 0
             assert running.metric("kite_ingest_closed_unexpectedly") == 1
-            assert running.runtime.health.ready
+            assert "schwab" not in running.runtime.health.reasons
 
     play(scenario, speed=100, start="2026-11-20T13:30")
 
