@@ -187,6 +187,8 @@ class Session:
             return self._failed("denied", error)
         except _Silence as error:
             return self._failed("silence", error)
+        except _BrokerBehind as error:
+            return self._failed("refused", error)
         except CommandRefused as error:
             return self._failed("evicted" if error.code == EVICTED else "refused", error)
         except Exception as error:  # noqa: BLE001 - a foreign library on a foreign wire

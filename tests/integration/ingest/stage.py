@@ -176,6 +176,10 @@ class Stage:
         """How often the streamer was logged in to."""
         return self._hub.login_count
 
+    def connections(self) -> int:
+        """How many streamer connections there are."""
+        return len(self._hub.connections)
+
     # -- what came out --
 
     async def frames(self) -> list[tuple[int, Frame]]:
