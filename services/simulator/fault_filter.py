@@ -91,7 +91,7 @@ class FaultFilter:
 
     def _data(self, frame: Send, at_ms: int) -> Iterator[Output]:
         strikes = self._plan.strikes
-        if strikes("lost_frame", at_ms):
+        if not frame.image and strikes("lost_frame", at_ms):
             return
         if strikes("malformed", at_ms):
             yield Send(frame.text[: len(frame.text) // 2], "garbage")

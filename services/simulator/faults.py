@@ -53,7 +53,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     - `duplicate_bar`: a minute bar comes twice; `late_bar`: after the one that follows it;
       `missing_bar`: never.
     - `volume_reset`: a symbol's day volume starts from 0 again.
-    - `lost_frame`: a data frame is not sent, whatever it holds.
+    - `lost_frame`: a data frame is not sent. Images are: who never got one knows no state at all,
+      and what it makes of the changes is nobody's ledger.
 
     The others last as long as they are set. `no_pongs`: pings are not answered. `no_heartbeats`.
     `freeze_data`: heartbeats only. `halted`: these symbols stand still and say so. `token_status`
