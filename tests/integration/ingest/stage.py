@@ -192,8 +192,12 @@ class Stage:
 
     async def events(self, kind: type[E]) -> list[E]:
         """All events of a kind, partition by partition in order; a checked session is no gap."""
-        found = [e for _, frame in await self.frames() for e in frame.events if isinstance(e, kind)]
-        return [e for e in found if not (isinstance(e, Gap) and e.cause == SESSION_CHECK)]
+        return [
+            event
+            for _, frame in await self.frames()
+            for event in frame.events
+            if isinstance(event, kind) and getattr(event, "cause", "") != SESSION_CHECK
+        ]
 
     async def until(self, kind: type[E], count: int = 1, what: str = "") -> list[E]:
         """Wait until at least so many events of a kind are stored, and return them."""
