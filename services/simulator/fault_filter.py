@@ -112,7 +112,9 @@ class FaultFilter:
 
     def _data(self, frame: Send, at_ms: int) -> Iterator[Output]:
         strikes = self._plan.strikes
-        if self._is_against_hours(frame, at_ms) or strikes("lost_frame", at_ms):
+        if self._is_against_hours(frame, at_ms):
+            return
+        if not frame.image and strikes("lost_frame", at_ms):
             return
         if strikes("malformed", at_ms):
             yield Send(frame.text[: len(frame.text) // 2], "garbage")

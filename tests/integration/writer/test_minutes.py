@@ -27,6 +27,10 @@ BEFORE = calendar.previous_session(TODAY.day)
 EARLIER = calendar.previous_session(BEFORE.day)
 AFTER_MS = TODAY.post_close_ms + UNCHECKED_MS_MAX
 TRADED = (0, 1, 2, 5)
+LOSE = {
+    "at": "DELETE FROM candles WHERE timestamp = to_timestamp($1 / 1000.0)",
+    "before": "DELETE FROM candles WHERE timestamp < to_timestamp($1 / 1000.0)",
+}
 
 
 class Books:
@@ -52,8 +56,7 @@ class Books:
 
     async def lose(self, how: str, at_ms: int) -> None:
         """Delete candles, as nobody should."""
-        sql = f"DELETE FROM candles WHERE timestamp {how} to_timestamp($1 / 1000.0)"  # noqa: S608  # an operator
-        await self._connection.execute(sql, at_ms)
+        await self._connection.execute(LOSE[how], at_ms)
 
     async def count(self, rounds: int = 2) -> float:
         """Look, and return the metric."""
@@ -140,9 +143,9 @@ class TestSessionsThatAreOver:
                 *candles(EARLIER, 7), *candles(BEFORE, 3, 9), *candles(TODAY, *TRADED),
             )  # fmt: skip
             assert await books.count() == 0
-            await books.lose("=", TODAY.open_ms + MINUTE_MS)
+            await books.lose("at", TODAY.open_ms + MINUTE_MS)
             assert await books.count() == 1
-            await books.lose("<", BEFORE.pre_open_ms)
+            await books.lose("before", BEFORE.pre_open_ms)
             assert await books.count() == 2
             await books.write(*candles(EARLIER, 7), *candles(TODAY, 1))
             assert await books.count() == 0
