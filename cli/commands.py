@@ -12,6 +12,11 @@ from typing import Any, NoReturn
 
 import click
 
+from cli.arguments import Verbs as _Kite
+from cli.arguments import home_of as _home
+from cli.arguments import home_option as _home_option
+from cli.arguments import json_option as _json_option
+from cli.feed_commands import backfill, import_bars, tickers
 from libs.common.errors import KiteError, SettingsError
 
 __all__ = ["main"]
@@ -53,28 +58,6 @@ def _say(lines: tuple[str, ...], code: int) -> int:
     for line in lines:
         click.echo(f"kite: {line}", err=True)
     return code
-
-
-class _Kite(click.Group):
-    """Lists its verbs in the order in which they are declared: the order of use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-def _home(value: str | None) -> Any:
-    from cli.home import Home, default_home
-
-    return Home((Path(value) if value else default_home(os.environ)).absolute())
-
-
-_home_option = click.option(
-    "--home",
-    metavar="DIR",
-    envvar="KITE_HOME",
-    help="Where data is kept.  [default: ./.kite, for root /var/lib/alphakite]",
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -282,6 +265,11 @@ def doctor(home: str | None, as_json: bool) -> int:
     from cli.doctor import run
 
     return run(_home(home), as_json=as_json)
+
+
+kite.add_command(tickers)
+kite.add_command(backfill)
+kite.add_command(import_bars)
 
 
 @kite.command("export", short_help="Write stored rows to CSV or Parquet files.")

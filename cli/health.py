@@ -18,6 +18,7 @@ import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
 from cli.control import current_state
+from cli.desk import tickers_of
 from cli.home import Home
 from cli.output import console, table
 from cli.programs import ask
@@ -79,8 +80,8 @@ def run(home: Home, *, as_json: bool) -> int:
         if not os.environ.get("KITE_PG_DSN"):
             raise
     dsn = os.environ.get("KITE_PG_DSN") or (state.postgres if state else None) or ""
-    named = os.environ.get("KITE_TICKERS", "").split(",") if state is None else state.tickers
-    tickers = tuple(ticker for ticker in named if ticker)
+    named = os.environ.get("KITE_TICKERS", "").split(",")
+    tickers = tickers_of(home, state) if state else tuple(ticker for ticker in named if ticker)
     if not tickers:
         raise SettingsError(["KITE_TICKERS: name the tickers to look at, for example QQQ,SPY"])
     checks = [_processes(state)] if state else []

@@ -28,6 +28,7 @@ __all__ = [
     "parse_tickers",
     "recording_start",
     "resolve",
+    "ticker_of",
     "warnings",
 ]
 
@@ -109,19 +110,22 @@ def warnings(options: UpOptions) -> Iterator[str]:
         )
 
 
-def parse_tickers(text: str) -> tuple[str, ...]:
-    """Turn `qqq, spy` into tickers without repeats; raises SettingsError naming each wrong one."""
+def parse_tickers(text: str, name: str = "--tickers") -> tuple[str, ...]:
+    """Turn `qqq, spy` into tickers without repeats; raises SettingsError naming each wrong one.
+
+    `name` is what they were given to.
+    """
     tickers = tuple(dict.fromkeys(part.strip().upper() for part in text.split(",") if part.strip()))
     problems = [
-        f"--tickers: {ticker!r} is no ticker; write for example --tickers QQQ,SPY,BRK.B"
+        f"{name}: {ticker!r} is no ticker; write for example {name} QQQ,SPY,BRK.B"
         for ticker in tickers
         if not _TICKER.fullmatch(ticker)
     ]
     if not tickers:
-        problems.append("--tickers: empty; name at least one, for example --tickers QQQ,SPY")
+        problems.append(f"{name}: empty; name at least one, for example {name} QQQ,SPY")
     if len(tickers) > TICKERS_MAX:
         problems.append(
-            f"--tickers: {len(tickers)} tickers, but Schwab sends minute bars for at most "
+            f"{name}: {len(tickers)} tickers, but Schwab sends minute bars for at most "
             f"{TICKERS_MAX}"
         )
     if problems:
@@ -181,6 +185,17 @@ def _csv_files(paths: tuple[Path, ...], tickers: tuple[str, ...]) -> tuple[tuple
     if problems:
         raise SettingsError(problems)
     return tuple((ticker, path.resolve()) for ticker, path in zip(named, paths, strict=True))
+
+
+def ticker_of(path: Path, named: str | None) -> str:
+    """Return whose bars a file holds: the ticker that was named, else the beginning of its name.
+
+    Raises ValueError when neither is one.
+    """
+    found = (named or re.split(r"[-_ ]", path.stem, maxsplit=1)[0]).upper()
+    if not _TICKER.fullmatch(found):
+        raise ValueError(f"{found!r} is no ticker; name the file TICKER-anything.csv")
+    return found
 
 
 def _misnamed(path: Path, ticker: str) -> Iterator[str]:

@@ -34,6 +34,7 @@ __all__ = [
     "NOTIFIER",
     "OBSERVER",
     "OPERATIONS",
+    "OPERATOR",
     "PUBLIC",
     "REST_SINK",
     "TABLES",
@@ -50,6 +51,7 @@ BACKUP: Final = "backup"
 GATEWAY: Final = "gateway"
 NOTIFIER: Final = "notifier"
 OBSERVER: Final = "observer"
+OPERATOR: Final = "operator"
 PUBLIC: Final = "public"
 
 
@@ -59,9 +61,10 @@ class BusUser:
 
     `writes` is the stream whose frames it alone publishes; `consumes` are those that it reads
     through durable consumers of its own. `asks` are streams of which it may read any stored
-    message. `says` and `hears` are live subjects. Who has `peers` tells other instances of itself
-    how it stands. A user logs in by a key, unless people and programs that are not ours shall need
-    nothing but an address: `has_password`.
+    message. Who `keeps_desk` stores what people asked of it, and its answers, beside its state; who
+    `reads_desks` sees those. `says` and `hears` are live subjects. Who has `peers` tells other
+    instances of itself how it stands. A user logs in by a key, unless people and programs that are
+    not ours shall need nothing but an address: `has_password`.
     """
 
     writes: str | None = None
@@ -71,9 +74,11 @@ class BusUser:
     hears: tuple[str, ...] = ()
     peers: bool = False
     keeps_state: bool = False
+    keeps_desk: bool = False
     dead_letters: bool = False
     takes_commands: bool = False
     gives_commands: bool = False
+    reads_desks: bool = False
     # Offices: all there is, all there is to read, whole streams as they lie on the disk.
     administers: bool = False
     observes: bool = False
@@ -88,7 +93,12 @@ BUS_USERS: Final[Mapping[str, BusUser]] = MappingProxyType(
     {
         ADMIN: BusUser(administers=True),
         "ingest": BusUser(
-            writes=MARKET, peers=True, keeps_state=True, dead_letters=True, takes_commands=True
+            writes=MARKET,
+            peers=True,
+            keeps_state=True,
+            keeps_desk=True,
+            dead_letters=True,
+            takes_commands=True,
         ),
         "indicators": BusUser(
             consumes=(MARKET,),
@@ -122,6 +132,8 @@ BUS_USERS: Final[Mapping[str, BusUser]] = MappingProxyType(
             hears=(_TICKS, _CANDLES, _CROSSES, "live.status.*"),
             gives_commands=True,
         ),
+        # A person at the command line: asks services for something, and reads their answers.
+        OPERATOR: BusUser(gives_commands=True, reads_desks=True),
         BACKUP: BusUser(copies_streams=True),
         OBSERVER: BusUser(observes=True, has_password=True),
         PUBLIC: BusUser(hears=_PUBLIC_SUBJECTS, has_password=True),

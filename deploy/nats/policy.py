@@ -16,6 +16,7 @@ from deploy.policy import (
     GATEWAY,
     NOTIFIER,
     OBSERVER,
+    OPERATOR,
     PUBLIC,
     BusUser,
 )
@@ -26,6 +27,7 @@ from libs.common.subjects import (
     command_subject,
     consumer_name,
     dead_letter_subject,
+    desk_subject,
     frame_subject,
     live_status,
 )
@@ -36,6 +38,7 @@ __all__ = [
     "GATEWAY",
     "NOTIFIER",
     "OBSERVER",
+    "OPERATOR",
     "PUBLIC",
     "USERS",
     "Permissions",
@@ -116,6 +119,8 @@ def _publishes(name: str, user: BusUser, partitions: int) -> list[str]:
         publish += _use_consumer(COMMANDS, name, command_subject(name))
     if user.gives_commands:
         publish.append(command_subject("*"))
+    if user.reads_desks:
+        publish.append(f"$JS.API.DIRECT.GET.{STATE}.{desk_subject('*')}")
     # Who works with the store asks whose it is; see `topology.check`.
     return [*publish, _look_at(COMMANDS)] if publish else []
 
@@ -129,6 +134,8 @@ def _answers(name: str, user: BusUser, partitions: int) -> list[str]:
     if user.keeps_state:
         publish += _read_stream(STATE)
         publish += [checkpoint_subject(name, partition) for partition in range(partitions)]
+    if user.keeps_desk:
+        publish.append(desk_subject(name))
     if user.dead_letters:
         publish.append(dead_letter_subject(name))
     return publish

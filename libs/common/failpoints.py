@@ -41,6 +41,8 @@ FAILPOINTS: Final[tuple[str, ...]] = (
     "ingest.spool.appended",
     "ingest.checkpoint.before",
     "ingest.checkpoint.sent",
+    "ingest.command.before",  # what it changes is known here and nowhere else
+    "ingest.command.stored",  # on record, not acknowledged
     "indicators.publish.before",
     "indicators.publish.sent",
     "indicators.publish.stored",  # the input is not acknowledged

@@ -18,6 +18,7 @@ __all__ = [
     "command_subject",
     "consumer_name",
     "dead_letter_subject",
+    "desk_subject",
     "escape",
     "frame_subject",
     "live_candle",
@@ -63,6 +64,11 @@ def frame_subject(stream: str, partition: int) -> str:
 def checkpoint_subject(service: str, partition: int) -> str:
     """Return where a service keeps its state, e.g. `state.indicators.0`."""
     return f"state.{service}.{partition}"
+
+
+def desk_subject(service: str) -> str:
+    """Return where a service keeps what people asked of it, e.g. `state.ingest.desk`."""
+    return f"state.{service}.desk"
 
 
 def consumer_name(service: str, partition: int) -> str:

@@ -1,24 +1,19 @@
-"""Which sessions of a ticker were held against price history, and a fingerprint to hold them with.
+"""Which sessions of a ticker were held against price history.
 
-`CheckedDays` is a set of days, none older than the newest by two months, in two numbers.
-`fingerprint` is the same for the same bars, in whatever order they came; that of a day is the sum.
+`CheckedDays` is a set of days, none older than the newest by two months, in two numbers. What was
+published of a day, to hold it against, is in `days`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import struct
-from collections.abc import Iterable
-from hashlib import blake2b
 
 from libs.common import calendar
-from libs.common.events import HistoryBar
 
-__all__ = ["SUM_MASK", "CheckedDays", "fingerprint"]
+__all__ = ["CheckedDays"]
 
-SUM_MASK = (1 << 64) - 1
 _DAYS_MAX = 64
-_pack = struct.Struct("<qddddq").pack
+_MASK = (1 << _DAYS_MAX) - 1
 
 
 class CheckedDays:
@@ -35,7 +30,7 @@ class CheckedDays:
         ordinal = day.toordinal()
         if ordinal > self.newest:
             grown = self.mask << min(ordinal - self.newest, _DAYS_MAX)
-            self.newest, self.mask = ordinal, (grown & SUM_MASK) | 1
+            self.newest, self.mask = ordinal, (grown & _MASK) | 1
         elif self.newest - ordinal < _DAYS_MAX:
             self.mask |= 1 << (self.newest - ordinal)
 
@@ -62,12 +57,3 @@ class CheckedDays:
         if first > last:
             return []
         return [each for each in calendar.sessions(first, last) if each.day not in self]
-
-
-def fingerprint(bars: Iterable[HistoryBar]) -> int:
-    """Return the sum of what each bar is, modulo 2 to the 64."""
-    total = 0
-    for bar in bars:
-        text = _pack(bar.ts_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)
-        total += int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
-    return total & SUM_MASK

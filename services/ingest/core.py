@@ -60,11 +60,15 @@ _BACK_MS_MAX = 60_000
 
 
 class DayWanted(Struct, frozen=True):
-    """Price history to ask for, once broker time has reached `after_ms`."""
+    """Price history to ask for, once broker time has reached `after_ms`.
+
+    `changes_only`: somebody asked for the day again, and an answer that says nothing new is none.
+    """
 
     ticker: str
     day_ms: int
     after_ms: int = 0
+    changes_only: bool = False
 
 
 class DayAnswer(Struct, frozen=True):
@@ -109,12 +113,44 @@ class Core:
         self._clock_ms = 0
         self._leaping: list[dict[str, Any]] = []  # frames whose stamps are far ahead, held back
         self._leap_ms = 0  # the newest stamp among them
-        self._tickers = {ticker: Ticker(ticker) for ticker in tickers}
-        self._active = frozenset(self._tickers)  # the others only remember what was published
+        self._tickers: dict[str, Ticker] = {}
+        self._active: frozenset[str] = frozenset()  # the others only remember what was published
+        self.begin(tickers)
         self._unknown_seen: set[str] = set()
         self._checks_wanted: dt.date | None = None  # the last session whose checks were asked for
 
     # -- inputs --
+
+    def begin(self, tickers: Iterable[str]) -> None:
+        """Take items of these tickers from now on, and of no others."""
+        self._active = frozenset(tickers)
+        for name in self._active:
+            self._ticker(name)
+
+    def watch(self, tickers: Iterable[str], bars: Iterable[str]) -> None:
+        """Do as `begin` does while a connection lives; bars flow of those in `bars` at most."""
+        before = self._active
+        self.begin(tickers)
+        trading_since_ms = _trading_since_ms(self.broker_ms)
+        for name in self._active - before:
+            self._tickers[name].level_one.interrupted("added", trading_since_ms)
+            self._checks_wanted = None  # it may have been away over sessions
+        for name in before.union(self._active).difference(bars):
+            self._tickers[name].minutes.stopped()
+
+    @property
+    def active(self) -> frozenset[str]:
+        """The tickers of which items are taken."""
+        return self._active
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All tickers that are remembered, also those that are not taken any more."""
+        return frozenset(self._tickers)
+
+    def imaged(self, ticker: str) -> bool:
+        """Whether this connection has brought an image of the ticker."""
+        return ticker in self._tickers and self._tickers[ticker].level_one.imaged
 
     def step(self, message: dict[str, Any]) -> Step:
         """Take one parsed frame of the streamer."""
@@ -175,10 +211,13 @@ class Core:
             step.wanted += [DayWanted(name, calendar.day_start_ms(gap.from_ms)) for gap in gaps]
         return step
 
-    def history(self, answer: DayAnswer, *, last_try: bool) -> Step | None:
+    def history(
+        self, answer: DayAnswer, *, last_try: bool, changes_only: bool = False
+    ) -> Step | None:
         """Turn price history into a History; None: ask again later, unless it is the last try."""
-        minutes, day_ms = self._tickers[answer.ticker].minutes, answer.day_ms
-        over = _session_over(day_ms, answer.asked_ms)
+        minutes, day_ms = self._ticker(answer.ticker).minutes, answer.day_ms
+        # A day that somebody asked for is no check: days before the first start are nobody's debt.
+        over = None if changes_only else _session_over(day_ms, answer.asked_ms)
         bars = None
         if answer.candles is not None:
             bars = minutes.merge(day_ms, answer.candles, answer.asked_ms)
@@ -189,11 +228,14 @@ class Core:
         if bars is None or (is_past and not bars):
             self._without_history(answer, over, step)
             return step
+        differs = minutes.differs(day_ms, bars)
+        if changes_only and day_ms not in minutes.gaps and not differs:
+            step.notes.append("history_unchanged")
+            return step
         step.notes.append("history")
         again_ms = minutes.doubtful_until_ms(day_ms, answer.candles or [], answer.asked_ms)
         if again_ms:
             step.wanted.append(DayWanted(answer.ticker, day_ms, again_ms))
-        differs = minutes.differs(day_ms, bars)
         if over is not None:
             step.events += minutes.unnoticed(day_ms, bars)
         if bars and differs:  # else it would correct nothing
@@ -276,7 +318,7 @@ class Core:
             level_one = self._ticker(event.ticker).level_one
             level_one.last_tick_ms = event.ts_ms
         elif isinstance(event, Bar):
-            self._ticker(event.ticker).minutes.repeat(event)
+            self._ticker(event.ticker).minutes.repeat(event, self.broker_ms)
         elif isinstance(event, History):
             self._ticker(event.ticker).minutes.published(event.day_ms, event.bars)
         elif isinstance(event, Clock):

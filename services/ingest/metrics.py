@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from typing import get_args
+from collections.abc import Iterable
+from typing import Any, get_args
 
 from libs.common.events import (
     SESSION_CHECK,
@@ -121,29 +122,40 @@ class IngestMetrics:
         self.request_pause_s = metrics.gauge(
             "ingest_request_pause_seconds", "For how long no request is made"
         )
+        self.tickers_wanted = metrics.gauge("ingest_tickers", "Tickers on the list")
+        self.tickers_streaming = metrics.gauge(
+            "ingest_tickers_streaming", "Tickers whose quotes and bars the broker sends"
+        )
+        self.backfill_days = metrics.counter(
+            "ingest_backfill_days",
+            "Days that somebody asked for, by what came of them",
+            ["outcome"],
+        )
+        self.backfill_left = metrics.gauge(
+            "ingest_backfill_days_left", "Days that somebody asked for and that are not answered"
+        )
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
         """Show each label from the start, or its first count would be no growth to an alarm."""
-        for cause in RECONNECT_CAUSES:
-            self.reconnects.labels(cause)
-        for feed in (wire.LEVEL_ONE, wire.CHART):
-            self.symbols_left_out.labels(feed)
-        for outcome in ("answered", "failed"):
-            self.hours_requests.labels(outcome)
-        for kind in KINDS:
-            self.requests.labels(kind)
-        for status in REFUSALS:
-            self.request_refusals.labels(str(status))
-        for outcome in get_args(RefreshOutcome):
-            self.token_refreshes.labels(outcome)
+        known: list[tuple[Any, Iterable[str]]] = [
+            (self.reconnects, RECONNECT_CAUSES),
+            (self.symbols_left_out, (wire.LEVEL_ONE, wire.CHART)),
+            (self.hours_requests, ("answered", "failed")),
+            (self.requests, KINDS),
+            (self.request_refusals, map(str, REFUSALS)),
+            (self.token_refreshes, get_args(RefreshOutcome)),
+            (self.sessions_checked, CHECK_OUTCOMES),
+            (self.backfill_days, ("stored", "unchanged", "empty", "refused")),
+        ]
+        for metric, labels in known:
+            for label in labels:
+                metric.labels(label)
         for state in ("open", "filled"):
             self.gaps.labels("bars", state, "")
         for reason in get_args(GapReason)[1:]:
             series = "ticks" if reason == "tick_series" else "bars"
             self.gaps.labels(series, "unfillable", reason)
-        for outcome in CHECK_OUTCOMES:
-            self.sessions_checked.labels(outcome)
 
     def step(self, step: Step) -> None:
         """Count what one step contains."""

@@ -8,20 +8,25 @@ The rules:
   them was published: those of a time without a connection, those that the broker's numbering
   skips, and a minute with trades whose bar does not come. Minutes without a trade have no bar: a
   covered gap in which nothing was traded has nothing to be filled with, and says so;
-- a session that is over is held against the broker's history once more, see `differs`;
+- a session that is over is held against the broker's history once more, and nothing is published
+  that says what was published already, see `differs`;
 - a history never takes back a minute that was published, unless the broker's own history shows
   another value for it, and never says less than what was published for the day.
 
-The last few published bars are kept, because price history lags behind the stream.
+The last few published bars are kept, because price history lags behind the stream; of the last days
+only a digest is, by which a history that says nothing new is recognised (`days.Days`).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from msgspec import structs
 
 from libs.common import calendar
 from libs.common.events import SESSION_CHECK, Bar, Gap, GapReason, GapState, History, HistoryBar
-from services.ingest.checked import SUM_MASK, CheckedDays, fingerprint
+from services.ingest.checked import CheckedDays
+from services.ingest.days import Days
 from services.ingest.level_one import FUTURE_MS_MAX
 from services.ingest.wire import BadItem, ChartItem
 
@@ -47,7 +52,7 @@ class Minutes:
         "checked",
         "day_count",
         "day_ms",
-        "day_sum",
+        "days",
         "expected_ms",
         "flowing",
         "gaps",
@@ -60,10 +65,10 @@ class Minutes:
         self.last_ms = 0  # start of the last published minute
         self.day_ms = 0  # New York midnight of that minute
         self.day_count = 0  # minutes published of that day
-        self.day_sum = 0  # their fingerprint
         self.checked = CheckedDays()
         self.expected_ms = 0  # end of a minute that should have a bar, by its ticks
         self.gaps: dict[int, Gap] = {}  # open, by New York midnight
+        self.days = Days()  # what was published of the last days
         self.flowing = False  # whether the stream brings bars at the moment
         self._recent: list[HistoryBar] = []
         self._empty: dict[int, Gap] = {}  # closed as empty by a history that may have lagged
@@ -106,7 +111,7 @@ class Minutes:
         events.append(
             Bar(self.ticker, "1m", bar.ts_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)
         )
-        late = sent_ms > end_ms + CLOSE_GRACE_MS
+        late = self._is_late(bar, sent_ms)
         return events, "missing_bar" if lost else "late_bar" if late else ""
 
     def traded(self, ts_ms: int) -> None:
@@ -202,13 +207,12 @@ class Minutes:
         if bar.ts_ms <= self.last_ms:
             self.last_ms = bar.ts_ms - MINUTE_MS
             self.day_count = max(0, self.day_count - 1)
-            self.day_sum = (self.day_sum - fingerprint([_plain(bar)])) & SUM_MASK
+            self.days.withdraw(calendar.day_start_ms(bar.ts_ms), _plain(bar))
 
     def withdraw_history(self, history: History, cause: str) -> None:
         """Open a gap for a history that could not be published."""
+        self.days.forget(history.day_ms)
         first_ms, end_ms = history.bars[0].ts_ms, history.bars[-1].ts_ms + MINUTE_MS
-        if history.day_ms == self.day_ms:
-            self.day_sum = -1  # what was published is not what it says
         if history.day_ms not in self.gaps:
             gap_id = f"{self.ticker}:bars:{first_ms}"
             self.reopen(Gap(gap_id, self.ticker, "bars", first_ms, end_ms, cause, "open"))
@@ -247,9 +251,10 @@ class Minutes:
 
     def published(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> None:
         """Note that a history of the day was published."""
+        self.days.replace(day_ms, bars)
         if not bars or day_ms < self.day_ms:
             return
-        self.day_ms, self.day_count, self.day_sum = day_ms, len(bars), fingerprint(bars)
+        self.day_ms, self.day_count = day_ms, len(bars)
         self.last_ms = max(self.last_ms, bars[-1].ts_ms)
         self._recent = list(bars[-RECENT_BARS_MAX:])
         self.expected_ms = 0
@@ -261,31 +266,31 @@ class Minutes:
         day_count: int,
         recent: tuple[HistoryBar, ...],
         gaps: tuple[Gap, ...],
-        day_sum: int = 0,
+        days: Sequence[int] = (),
         checked: CheckedDays | None = None,
     ) -> None:
         """Take up what an earlier life had published and what it missed."""
         self.last_ms, self.day_ms, self.day_count = last_ms, day_ms, day_count
-        self.day_sum, self.checked = day_sum, checked or CheckedDays()
+        self.days.unpack(days)
+        self.checked = checked or CheckedDays()
         self._recent = list(recent)
         for gap in gaps:
             self.reopen(gap)
 
-    def repeat(self, bar: Bar) -> None:
+    def repeat(self, bar: Bar, broker_ms: int) -> None:
         """Note a bar that an earlier life published; knowing it already is no harm."""
         if bar.ts_ms > self.last_ms:
             self._publish(_plain(bar))
+            self._is_late(_plain(bar), broker_ms)
 
     # -- sessions that are over --
 
     def differs(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> bool:
         """Whether these minutes are others than those published for the day.
 
-        Of days before the one published last nothing is known any more, so they count as different.
+        Of a day that is too old to be known any minute counts as different.
         """
-        if day_ms != self.day_ms:
-            return bool(bars)
-        return (len(bars), fingerprint(bars)) != (self.day_count, self.day_sum)
+        return bool(bars) and not self.days.equal(day_ms, bars)
 
     def unnoticed(self, day_ms: int, bars: tuple[HistoryBar, ...]) -> list[Gap]:
         """Name minutes that history has, that never came, and that nobody had missed until now.
@@ -347,6 +352,17 @@ class Minutes:
         """
         return self._first and item.ts_ms > max(self._until_ms, self.last_ms + MINUTE_MS)
 
+    def _is_late(self, bar: HistoryBar, at_ms: int) -> bool:
+        """Whether a bar comes after its longer candles may have been closed by the clock.
+
+        Only a History brings it into those. So the day counts as unknown, and the next history is
+        published although it holds the same minutes.
+        """
+        late = at_ms > bar.ts_ms + MINUTE_MS + CLOSE_GRACE_MS
+        if late:
+            self.days.forget(calendar.day_start_ms(bar.ts_ms))
+        return late
+
     def _count(self, seq: int | None) -> bool:
         """Follow the broker's count of bars; True when it skipped one."""
         before, self._seq = self._seq, seq if seq is not None else self._seq
@@ -358,9 +374,9 @@ class Minutes:
     def _publish(self, bar: HistoryBar) -> None:
         day_ms = calendar.day_start_ms(bar.ts_ms)
         if day_ms != self.day_ms:
-            self.day_ms, self.day_count, self.day_sum = day_ms, 0, 0
+            self.day_ms, self.day_count = day_ms, 0
+        self.days.append(day_ms, bar)
         self.day_count += 1
-        self.day_sum = (self.day_sum + fingerprint([bar])) & SUM_MASK
         self.last_ms = bar.ts_ms
         self._recent.append(bar)
         del self._recent[:-RECENT_BARS_MAX]

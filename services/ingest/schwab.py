@@ -398,6 +398,14 @@ class Connection:
         subscribe = stream.chart_equity_subs if first else stream.chart_equity_add
         await self._subscribe(lambda: subscribe(tickers))
 
+    async def unsubscribe(self, service: str, tickers: Sequence[str]) -> None:
+        """Ask for some tickers no more; raises as `login` does."""
+        stream = self._logged_in()
+        leave = (
+            stream.chart_equity_unsubs if service == wire.CHART else stream.level_one_equity_unsubs
+        )
+        await self._subscribe(lambda: leave(tickers))
+
     async def read(self) -> None:
         """Wait for one frame; it has gone to `take` when this returns."""
         await self._logged_in().handle_message()

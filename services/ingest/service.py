@@ -17,6 +17,7 @@ from msgspec import Struct
 from libs.common import calendar
 from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusUnavailable
+from libs.common.events import History
 from libs.common.market_clock import MarketClock
 from libs.common.market_metrics import export_market_open
 from libs.common.runner import Backoff, Runtime, connect_bus
@@ -25,15 +26,18 @@ from libs.common.token_file import TokenInvalid
 from services.ingest.backfill import Backfill, Job
 from services.ingest.budget import RequestBudget
 from services.ingest.checkpoints import Checkpoints, recall
+from services.ingest.commands import Clerk
 from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
 from services.ingest.publisher import Publisher
+from services.ingest.requests import Requests
 from services.ingest.schwab import Account, RequestFailed
-from services.ingest.session import BarsFlow, BarsWanted, Connected, Item, Session, Wire
+from services.ingest.session import Connected, Item, Session, Wire
 from services.ingest.settings import Settings
 from services.ingest.startup import load, locked, open_spool
+from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
 from services.ingest.token_keeper import TokenKeeper
 from services.ingest.wire import Reject
 
@@ -50,6 +54,13 @@ class Answered(Struct, frozen=True):
 
     job: Job
     answer: DayAnswer
+
+
+class Brought(Struct, frozen=True):
+    """A whole day that somebody brought; `outcome` hears what came of it."""
+
+    answer: DayAnswer
+    outcome: asyncio.Future[str]
 
 
 async def serve(runtime: Runtime[Settings]) -> None:
@@ -93,7 +104,7 @@ class Ingest:
         self._bus = bus
         self._publisher = publisher
         self._core = Core(settings.tickers)
-        self._inbox: Inbox[Item | Answered] = Inbox()
+        self._inbox: Inbox[Item | Answered | Brought] = Inbox()
         self._metrics = IngestMetrics(runtime.metrics)
         self._dead_letters = DeadLetters(bus, runtime.metrics, runtime.log)
         self._budget = RequestBudget(
@@ -112,10 +123,39 @@ class Ingest:
             token_key=settings.schwab_token_key,
         )
         self._market = MarketClock()
+        self._subscriber = Subscriber(
+            settings.tickers, self._inbox, self._metrics, runtime.health, runtime.log
+        )
         self._session = Session(
-            runtime, self._account, self._core, self._inbox, self._metrics, self._market
+            runtime,
+            self._account,
+            self._core,
+            self._inbox,
+            self._metrics,
+            self._market,
+            self._subscriber,
         )
         self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
+        self._requests = Requests(
+            settings,
+            self._core,
+            self._subscriber,
+            self._backfill,
+            self._metrics,
+            adjust=self._session.adjust,
+            stored=lambda: publisher.idle,
+            publish_day=self._publish_day,
+        )
+        self._clerk = Clerk(
+            bus,
+            self._requests.handlers(),
+            settings.tickers,
+            on_change=self._requests.on_change,
+            refreshed=self._requests.refreshed,
+            metrics=runtime.metrics,
+            log=runtime.log,
+            now_ms=runtime.clock.now_ms,
+        )
         self._checkpoints = Checkpoints(bus, self._core, publisher, stream, runtime.log)
         self._short = False  # there was no room for events; gaps must be listed before more leave
         self._resume_s = 0.0
@@ -151,9 +191,10 @@ class Ingest:
             letters = tasks.create_task(self._dead_letters.run())
             if await _unless_stopped(stop, self._recall()):
                 saving = tasks.create_task(self._checkpoints.run())
-                inputs = [tasks.create_task(self._session.keep_connected())]
-                inputs.append(tasks.create_task(self._session.follow_hours()))
-                inputs.append(tasks.create_task(TokenKeeper(self._runtime, self._account).run()))
+                inputs = [tasks.create_task(self._clerk.run())]
+                inputs += [tasks.create_task(self._session.keep_connected())]
+                inputs += [tasks.create_task(self._session.follow_hours())]
+                inputs += [tasks.create_task(TokenKeeper(self._runtime, self._account).run())]
                 inputs += [
                     tasks.create_task(self._ask_for_history())
                     for _ in range(self._runtime.settings.ingest_history_concurrency_max)
@@ -172,10 +213,12 @@ class Ingest:
         while True:
             try:
                 recalled = await recall(self._bus, self._core, self._publisher.partitions)
+                await self._clerk.load()
             except BusUnavailable as error:
                 self._runtime.log.warning("ingest.recall_waits", error=str(error))
                 await backoff.pause(self._runtime.stop)
                 continue
+            self._core.begin(self._clerk.desk.tickers)
             self._publisher.begin_epoch(self._core.epoch + 1)
             self._runtime.log.info(
                 "ingest.recalled",
@@ -200,17 +243,21 @@ class Ingest:
             self._handle(await self._inbox.get())
             await asyncio.sleep(0)
 
-    def _handle(self, item: Item | Answered) -> None:
+    def _handle(self, item: Item | Answered | Brought) -> None:
         if isinstance(item, Wire):
             self._handle_wire(item)
         elif isinstance(item, Connected):
             self._core.connected(item.cause)
+        elif isinstance(item, Watched):
+            self._core.watch(item.tickers, item.bars)
         elif isinstance(item, BarsWanted):
             self._publish(self._core.interrupted(item.tickers, item.cause))
         elif isinstance(item, BarsFlow):
             self._publish(self._core.flowing(item.tickers, item.cause))
         elif isinstance(item, Answered):
             self._handle_answer(item)
+        elif isinstance(item, Brought):
+            self._handle_brought(item)
         self._metrics.inbox_items.set(len(self._inbox))
         self._metrics.spool_bytes.set(self._publisher.spool_bytes)
         self._metrics.backfill_jobs.set(len(self._backfill))
@@ -231,17 +278,36 @@ class Ingest:
 
     def _handle_answer(self, answered: Answered) -> None:
         job = answered.job
-        step = self._core.history(answered.answer, last_try=job.last_try)
+        wanted, asked_again = job.wanted, job.wanted.changes_only
+        step = self._core.history(answered.answer, last_try=job.last_try, changes_only=asked_again)
         if step is None:
             self._metrics.history_requests.labels("incomplete").inc()
             self._backfill.incomplete(job, asyncio.get_running_loop().time())
             return
         self._metrics.history_requests.labels("complete").inc()
         self._backfill.done(job)
-        self._publish(step)
+        if self._publish(step):
+            self._requests.answered(wanted, _outcome(answered.answer, step))
+        else:
+            self._requests.refused(wanted)
 
-    def _publish(self, step: Step, received_ms: int | None = None) -> None:
-        """Hand a step's results to whoever takes them."""
+    def _handle_brought(self, brought: Brought) -> None:
+        step = self._core.history(brought.answer, last_try=True, changes_only=True)
+        assert step is not None, "the last try says something"
+        took = self._publish(step)
+        if not brought.outcome.done():
+            brought.outcome.set_result(_outcome(brought.answer, step) if took else "no room")
+
+    async def _publish_day(self, answer: DayAnswer) -> str:
+        """Publish a day that somebody brought; returns what came of it, once that is stored."""
+        outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._inbox.put(Brought(answer, outcome))
+        said = await outcome
+        await self._publisher.settle()
+        return said
+
+    def _publish(self, step: Step, received_ms: int | None = None) -> bool:
+        """Hand a step's results to whoever takes them; False when there was no room for events."""
         now_ms = self._runtime.clock.now_ms() if received_ms is None else received_ms
         for reject in step.rejects:
             self._dead_letters.put(reject, now_ms)
@@ -251,14 +317,15 @@ class Ingest:
             self._backfill.want(wanted)
         self._metrics.step(step)
         if not step.events:
-            return
+            return True
         if self._has_room() and self._publisher.offer(step.events, step.sent_ms, now_ms):
-            return
+            return True
         if not self._short:
             self._runtime.log.error("ingest.no_room", spool_bytes=self._publisher.spool_bytes)
         self._short = True
         self._metrics.refused.inc(len(step.events))
         self._core.refused(step.events, "spool_full")
+        return False
 
     def _has_room(self) -> bool:
         """After a refusal, list what was missed before anything else leaves."""
@@ -268,7 +335,7 @@ class Ingest:
         if now_s < self._resume_s:
             return False
         self._resume_s = now_s + _RESUME_EVERY_S
-        step = self._core.interrupted(self._runtime.settings.tickers, "spool_full")
+        step = self._core.interrupted(self._core.active, "spool_full")
         if not self._publisher.offer(step.events, step.sent_ms, self._runtime.clock.now_ms()):
             return False
         self._metrics.step(step)
@@ -294,6 +361,7 @@ class Ingest:
                 self._runtime.log.warning(
                     "history.failed", ticker=job.wanted.ticker, reason=str(error)
                 )
+                self._requests.failed(job.wanted, str(error))
                 pause_s = _TOKEN_PAUSE_S if isinstance(error, TokenInvalid) else 0.0
                 self._backfill.failed(job, loop.time(), pause_s)
             else:
@@ -312,6 +380,17 @@ class Ingest:
         if candles is None:
             self._runtime.log.warning("history.refused", ticker=wanted.ticker)
         return DayAnswer(wanted.ticker, wanted.day_ms, asked_ms, candles)
+
+
+def _outcome(answer: DayAnswer, step: Step) -> str:
+    """Return in one word what came of a day of price history."""
+    if answer.candles is None:
+        return "refused"
+    if "history_unchanged" in step.notes:
+        return "unchanged"
+    if any(isinstance(event, History) for event in step.events):
+        return "stored"
+    return "unchanged" if answer.candles else "empty"
 
 
 # -- starting and stopping --

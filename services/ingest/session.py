@@ -3,7 +3,7 @@
 `keep_connected` runs until cancelled and ends by itself only for errors of the operator's. All it
 does with what it reads is to put it into the inbox, in the order of arrival, together with marks
 where a connection began and where bars of some tickers began to flow. How long it waits between two
-connections is in `patience`, who gets a place when the broker has not enough in `subscriptions`.
+connections is in `patience`, what a connection is asked for in `subscriber`.
 
 At night and at weekends a connection is kept as long as the broker keeps it. Once it is gone nobody
 hurries: that is idle, which is neither a failure nor a reason not to be ready. `follow_hours` asks
@@ -13,7 +13,6 @@ the broker for the hours of each day, because the calendar does not know everyth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -27,7 +26,6 @@ from libs.common.errors import CalendarError, KiteError
 from libs.common.market_clock import MarketClock
 from libs.common.runner import Runtime
 from libs.common.token_file import TokenInvalid
-from services.ingest import wire
 from services.ingest.core import Core
 from services.ingest.hours import Hours
 from services.ingest.inbox import Inbox
@@ -42,10 +40,10 @@ from services.ingest.schwab import (
     RequestFailed,
 )
 from services.ingest.settings import Settings
-from services.ingest.subscriptions import Caps, subscribe_within
+from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
 from services.ingest.wire import Reject
 
-__all__ = ["BarsFlow", "BarsWanted", "Connected", "Item", "Session", "Wire"]
+__all__ = ["Connected", "Item", "Session", "Wire"]
 
 _FROZEN_FRAMES_MIN = 100
 _FROZEN_MEANS = 50
@@ -55,7 +53,6 @@ _HOURS_AGAIN_MS = 3_600_000  # an early close may be announced at any hour
 _HOURS_RETRY_S = 60.0
 _HOURS_APART_S_MIN = 1.0
 _LEFT_OUT_EVERY_MS = 900_000  # how often history stands in for bars that the broker does not send
-_NAMED_MAX = 20
 # Nobody at fault: the broker or the line ended it, as they do at night.
 _PLAIN_CAUSES = frozenset({"silence", "stopped", "reconnect"})
 
@@ -74,21 +71,7 @@ class Connected(Struct, frozen=True):
     cause: str
 
 
-class BarsWanted(Struct, frozen=True):
-    """The bars of these tickers are about to be asked for."""
-
-    tickers: tuple[str, ...]
-    cause: str
-
-
-class BarsFlow(Struct, frozen=True):
-    """From here on the bars of these tickers flow, if not earlier."""
-
-    tickers: tuple[str, ...]
-    cause: str
-
-
-Item = Wire | Connected | BarsWanted | BarsFlow
+Item = Wire | Connected | Watched | BarsWanted | BarsFlow
 
 
 class _BrokerBehind(Exception):
@@ -117,6 +100,7 @@ class Session:
         inbox: Inbox[Any],
         metrics: IngestMetrics,
         market: MarketClock,
+        subscriber: Subscriber,
     ) -> None:
         settings = self._settings = runtime.settings
         self._clock: Clock = runtime.clock
@@ -128,10 +112,11 @@ class Session:
         self._metrics = metrics
         self._market = market
         self._hours = Hours()
-        self._caps = Caps()
-        self._caps_day_ms = 0
-        self._left_out: tuple[str, ...] = ()  # tickers for which no bars come
-        self._left_out_ms = 0
+        self._subscriber = subscriber
+        self._reading: asyncio.Timeout | None = None
+        self._nudged = False
+        self._left_out: tuple[str, ...] = ()  # tickers for which history stands in
+        self._left_out_ms = 0  # since when
         self._patience = Patience(
             self._hours,
             first_s=settings.ingest_reconnect_first_ms / 1000,
@@ -154,6 +139,14 @@ class Session:
             self._tell_idle(pause, cause)
             await self._wait(pause.wall_s, cause)
             self._metrics.idle.set(0)
+
+    def adjust(self) -> None:
+        """Something else is wanted now: do not wait for the next frame to ask for it."""
+        reading = self._reading
+        if reading is None or reading.expired() or not self._subscriber.outdated:
+            return
+        self._nudged = True
+        reading.reschedule(asyncio.get_running_loop().time())
 
     async def follow_hours(self) -> None:
         """Ask for the hours of each day, and every hour again while they matter."""
@@ -194,6 +187,8 @@ class Session:
             return self._failed("denied", error)
         except _Silence as error:
             return self._failed("silence", error)
+        except _BrokerBehind as error:
+            return self._failed("refused", error)
         except CommandRefused as error:
             return self._failed("evicted" if error.code == EVICTED else "refused", error)
         except Exception as error:  # noqa: BLE001 - a foreign library on a foreign wire
@@ -202,6 +197,7 @@ class Session:
             cause = "evicted" if connection.evicted else "stopped"
             return self._failed(cause, _Ended(connection.ended_by_broker))
         finally:
+            self._subscriber.lost()
             await connection.close()
         return "reconnect"
 
@@ -214,25 +210,35 @@ class Session:
                 "store is filled; use an empty store for another time"
             )
         self._inbox.put(Connected(cause))
-        await self._subscribe(connection, cause)
+        await self._subscriber.begin(connection, cause, self._core.broker_ms)
+        self._left_out = ()
         self._health.met("schwab")
         self._metrics.connected.set(1)
         self._metrics.evicted.set(0)
-        self._log.info("schwab.connected", tickers=len(self._settings.tickers), cause=cause)
+        self._log.info("schwab.connected", tickers=len(self._subscriber.wanted), cause=cause)
         self._watch = _DataWatch(self._settings.ingest_frozen_ms / 1000)
-        silence_ms = self._settings.ingest_silence_ms
         while True:
-            try:
-                async with asyncio.timeout(silence_ms / 1000):
-                    await connection.read()
-            except TimeoutError:
-                raise _Silence(f"no frame for {silence_ms} ms, not even a heartbeat") from None
+            if self._subscriber.outdated:
+                await self._subscriber.adjust(connection)
+            await self._next(connection)
             if connection.ended_by_broker:
                 raise _Ended(connection.ended_by_broker)
             if self._watch.frozen(self._hours.regular(self._core.broker_ms)):
                 await self._require_open()
             self._stand_in()
             await self._inbox.room()
+
+    async def _next(self, connection: Connection) -> None:
+        """Read one frame, or return before it because something else is wanted now."""
+        silence_ms = self._settings.ingest_silence_ms
+        try:
+            async with asyncio.timeout(silence_ms / 1000) as self._reading:
+                await connection.read()
+        except TimeoutError:
+            if not self._nudged:
+                raise _Silence(f"no frame for {silence_ms} ms, not even a heartbeat") from None
+        finally:
+            self._reading, self._nudged = None, False
 
     async def _require_open(self) -> None:
         """Data has stopped in mid-session: raises _Silence unless the broker says it is closed."""
@@ -251,53 +257,16 @@ class Session:
         if isinstance(message, dict) and "data" in message:
             self._watch.data()
 
-    # -- subscriptions --
-
-    async def _subscribe(self, connection: Connection, cause: str) -> None:
-        tickers = self._settings.tickers
-        day_ms = calendar.day_start_ms(self._core.broker_ms)
-        if day_ms != self._caps_day_ms:
-            self._caps.forget()  # the broker may take more by now
-            self._caps_day_ms = day_ms
-        quoted = await subscribe_within(
-            wire.LEVEL_ONE, tickers, self._caps, connection.subscribe_level_one, self._tell_cut
-        )
-        self._tell_left_out(wire.LEVEL_ONE, tickers[len(quoted) :])
-        asked = tickers[: self._caps.of(wire.CHART)]
-        self._inbox.put(BarsWanted(asked, cause))
-        flowing = await subscribe_within(
-            wire.CHART, asked, self._caps, connection.subscribe_bars, self._tell_cut
-        )
-        self._inbox.put(BarsFlow(tuple(flowing), cause))
-        self._left_out, self._left_out_ms = tickers[len(flowing) :], 0
-        self._tell_left_out(wire.CHART, self._left_out)
-
     def _stand_in(self) -> None:
         """Let price history stand in, now and then, for the bars that the broker does not send."""
-        if not self._left_out or self._core.broker_ms - self._left_out_ms < _LEFT_OUT_EVERY_MS:
+        left_out = self._subscriber.left_out
+        if left_out != self._left_out:
+            self._left_out, self._left_out_ms = left_out, 0
+        if not left_out or self._core.broker_ms - self._left_out_ms < _LEFT_OUT_EVERY_MS:
             return
         if not self._left_out_ms or self._hours.awake(self._core.broker_ms):
-            self._inbox.put(BarsWanted(self._left_out, "symbol_limit"))
+            self._inbox.put(BarsWanted(left_out, "symbol_limit"))
         self._left_out_ms = self._core.broker_ms
-
-    def _tell_cut(self, cap: int, text: str) -> None:
-        self._log.warning("schwab.symbols_refused", cap=cap, reason=text)
-
-    def _tell_left_out(self, service: str, left_out: Sequence[str]) -> None:
-        """Say who gets nothing from a service: in the log, as a metric, and beside readiness."""
-        self._metrics.symbols_left_out.labels(service).set(len(left_out))
-        if not left_out:
-            self._health.unnote(service)
-            return
-        named = ", ".join(left_out[:_NAMED_MAX]) + (" …" if len(left_out) > _NAMED_MAX else "")
-        cap = self._caps.of(service)
-        self._health.note(
-            service, f"the broker takes {cap} symbols; without, from the end of the list: {named}"
-        )
-        self._log.error(
-            "schwab.symbols_left_out", service_name=service, cap=cap, number=len(left_out),
-            tickers=named,
-        )  # fmt: skip
 
     # -- between two connections --
 

@@ -23,6 +23,11 @@ Milliseconds = Annotated[int, Meta(ge=10)]
 class Settings(ServiceSettings, frozen=True, kw_only=True):
     """Everything about the account, the socket, price history and the spool.
 
+    `tickers` is the list that a store begins with, the most important first: when the broker takes
+    fewer, the last are dropped. `./kite tickers add|remove` change the list, and that outlives
+    restarts. Where the setting itself has changed since the last start, what was put into it is
+    added, what was taken out of it is removed, and its tickers come first, in its order.
+
     `schwab_base_url` points REST and login at a simulator; unset means Schwab itself.
     `schwab_token_file` is sealed with `schwab_token_key`, 32 bytes in base64; without one a key is
     kept beside the file. `schwab_callback` is the address registered with the app, to which a

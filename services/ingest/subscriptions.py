@@ -2,8 +2,8 @@
 
 A service that gets too many says so (code 19), keeps a part of them, and does not say which. So the
 cap is read out of its words, and the list asked for anew from its beginning: who is left out
-follows from the order of the list and from nothing else. Where the words name no cap, the list is
-halved until it is taken.
+follows from the order of the list and from nothing else. Where the words name no cap, as many
+are asked for as were taken before the refusal, and else half of them until that is taken.
 
 One command names at most `REQUEST_KEYS_MAX` tickers and stays far below the 65,535 bytes at which
 the broker hangs up; the first command of a service replaces what it had, the others add.
@@ -45,14 +45,22 @@ class Caps:
         """Return the cap that was learned, if any."""
         return self._caps.get(service)
 
-    def learn(self, service: str, asked: int, text: str) -> int:
-        """Learn from the refusal of `asked` symbols; the cap is below that in any case."""
+    @property
+    def known(self) -> dict[str, int]:
+        """What was learned, by service."""
+        return dict(self._caps)
+
+    def learn(self, service: str, asked: int, text: str, *, took: int = 0) -> int:
+        """Learn from the refusal of `asked` symbols; the cap is below that in any case.
+
+        `took` is how many of them were taken without a word, before the command that was refused.
+        """
         named = {name: int(number) for name, number in _LIMIT.findall(text)}
         cap = named.get(service, asked)
         if cap >= asked:
             cap = asked - named.get("DISCARDED", asked)
         if not 0 < cap < asked:
-            cap = asked // 2
+            cap = took if 0 < took < asked else asked // 2
         self._caps[service] = cap
         return cap
 
@@ -68,21 +76,23 @@ async def subscribe_within(
     ask: Ask,
     on_cut: Callable[[int, str], None] = lambda cap, text: None,
 ) -> Sequence[str]:
-    """Ask for as many of the tickers as the service takes; returns those it has then.
+    """Ask for as many of the tickers as the service takes, anew; returns those it has then.
 
     `on_cut` hears of each refusal: the cap that follows from it, and the broker's words.
     """
     while True:
         wanted = tickers[: caps.of(service)]
-        asked = 0
-        try:
-            for index, part in enumerate(chunks(wanted)):
-                asked += len(part)
-                await ask(part, first=index == 0)
-        except SubscriptionCut as error:
-            on_cut(caps.learn(service, asked, str(error)), str(error))
-            continue
-        return wanted
+        took = 0
+        for part in chunks(wanted):
+            try:
+                await ask(part, first=not took)
+            except SubscriptionCut as error:
+                cap = caps.learn(service, took + len(part), str(error), took=took)
+                on_cut(cap, str(error))
+                break
+            took += len(part)
+        else:
+            return wanted
 
 
 def chunks(tickers: Sequence[str]) -> list[Sequence[str]]:

@@ -31,7 +31,7 @@ class TickerMemory(Struct, frozen=True, array_like=True):
     day_count: int
     recent: tuple[HistoryBar, ...]
     gaps: tuple[Gap, ...]
-    day_sum: int = 0
+    days: tuple[int, ...] = ()
     checked_newest: int = 0
     checked_mask: int = 0
 
@@ -66,7 +66,7 @@ class Ticker:
             minutes.day_count,
             minutes.recent,
             tuple(minutes.gaps.values()),
-            minutes.day_sum,
+            minutes.days.packed(),
             minutes.checked.newest,
             minutes.checked.mask,
         )
@@ -82,7 +82,7 @@ class Ticker:
             memory.day_count,
             memory.recent,
             memory.gaps,
-            memory.day_sum,
+            memory.days,
             CheckedDays(memory.checked_newest, memory.checked_mask),
         )
 

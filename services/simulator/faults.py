@@ -57,7 +57,8 @@ class Faults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     - `duplicate_bar`: a minute bar comes twice; `late_bar`: after the one that follows it;
       `missing_bar`: never.
     - `volume_reset`: a symbol's day volume starts from 0 again.
-    - `lost_frame`: a data frame is not sent, whatever it holds.
+    - `lost_frame`: a data frame is not sent. Images are: who never got one knows no state at all,
+      and what it makes of the changes is nobody's ledger.
 
     The others last as long as they are set. `nights_closed`: outside the extended session sockets
     are closed soon after they were opened. `closed_days`, `early_days`: on these dates the market

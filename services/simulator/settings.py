@@ -46,14 +46,14 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
       a body that is `sim_too_many_body` and, above 0, `Retry-After: sim_retry_after_s`.
       `sim_minute_depth_days`: how far back minutes go. `sim_history_whole_days`: a part of a day is
       answered with all of it. `sim_unknown_symbol`: how history answers for those.
-    - Streamer. `sim_equities_max`, `sim_charts_max`: symbols a service takes.
+    - Streamer. `sim_equities_max`, `sim_options_max`, `sim_charts_max`: symbols a service takes.
       `sim_connections_max`: of one user. `sim_empty_stop_s` (wall): without symbols it hangs up.
       `sim_success_codes`: 26 to 29 instead of 0. `sim_limit_in_one_frame`: code 19 and the failure
       after it come together; `sim_limit_named`: its text names the limit. `sim_close_code`: how a
       socket ends after the codes 12 and 30; 1006: without a close frame. `sim_chart_image`: a chart
       subscription brings the last bar.
-    - Load. `sim_load_frames_per_s` above 0: level one is that many frames a wall second with
-      `sim_load_items` trades each.
+    - Load. `sim_load_frames_per_s` above 0: level one, of equities and of options, is that many
+      frames a wall second with `sim_load_items` items each.
     - Tests. `sim_faults`: what goes wrong, as JSON (see `Faults`). `sim_control_token`: opens
       `/sim/faults` and `/sim/ledger`. `sim_ledger_file`: every data frame sent is appended to it.
     """
@@ -92,6 +92,7 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     sim_unknown_symbol: Literal["empty", "404"] = "empty"
 
     sim_equities_max: Positive = 3_000
+    sim_options_max: Positive = 3_000
     sim_charts_max: Positive = 300
     sim_connections_max: Annotated[int, Meta(ge=1, le=2)] = 1
     sim_empty_stop_s: Positive = 30

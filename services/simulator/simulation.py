@@ -21,6 +21,7 @@ from services.simulator.load import LoadFeed
 from services.simulator.market import Market
 from services.simulator.oauth import OAuth, OAuthRules
 from services.simulator.opening import before_a_cross_ms
+from services.simulator.options_feed import OptionsFeed
 from services.simulator.settings import Settings
 from services.simulator.streamer import Identity, Rules, Service, StreamSession
 from services.simulator.synthetic import SyntheticMarket
@@ -122,14 +123,17 @@ def build(settings: Settings, wall: Clock, log: Any) -> Simulation:
 def _services(settings: Settings, market: Market) -> dict[str, Service]:
     """Return the data services by name; a further one is a further line here."""
 
-    def level_one() -> Feed:
-        if settings.sim_load_frames_per_s == 0:
-            return LevelOneFeed(market)
+    load: tuple[float, int] | None = None
+    if settings.sim_load_frames_per_s:
         period_ms = 1000 * settings.sim_speed / settings.sim_load_frames_per_s
-        return LoadFeed(market, period_ms, settings.sim_load_items)
+        load = (period_ms, settings.sim_load_items)
+
+    def level_one() -> Feed:
+        return LevelOneFeed(market) if load is None else LoadFeed(market, *load)
 
     return {
         "LEVELONE_EQUITIES": Service(settings.sim_equities_max, level_one),
+        "LEVELONE_OPTIONS": Service(settings.sim_options_max, lambda: OptionsFeed(market, load)),
         "CHART_EQUITY": Service(
             settings.sim_charts_max, lambda: ChartFeed(market, image=settings.sim_chart_image)
         ),

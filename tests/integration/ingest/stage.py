@@ -22,7 +22,17 @@ from cli.servers.nats import NatsServer
 from libs.common import calendar, codec
 from libs.common.bus import Bus, nats, topology
 from libs.common.clock import SystemClock
-from libs.common.events import Bar, Clock, Event, Frame, Gap, History, HistoryBar, Tick
+from libs.common.events import (
+    SESSION_CHECK,
+    Bar,
+    Clock,
+    Event,
+    Frame,
+    Gap,
+    History,
+    HistoryBar,
+    Tick,
+)
 from libs.common.runner import Runtime
 from libs.common.settings import load
 from libs.common.telemetry import Health, Metrics, get_logger
@@ -182,6 +192,10 @@ class Stage:
         """How often the streamer was logged in to."""
         return self._hub.login_count
 
+    def connections(self) -> int:
+        """How many streamer connections there are."""
+        return len(self._hub.connections)
+
     # -- what came out --
 
     async def frames(self) -> list[tuple[int, Frame]]:
@@ -197,8 +211,13 @@ class Stage:
         return [(partition, frame) for partition, held in self._held.items() for frame in held]
 
     async def events(self, kind: type[E]) -> list[E]:
-        """All events of a kind, partition by partition in order."""
-        return [e for _, frame in await self.frames() for e in frame.events if isinstance(e, kind)]
+        """All events of a kind, partition by partition in order; a checked session is no gap."""
+        return [
+            event
+            for _, frame in await self.frames()
+            for event in frame.events
+            if isinstance(event, kind) and getattr(event, "cause", "") != SESSION_CHECK
+        ]
 
     async def until(self, kind: type[E], count: int = 1, what: str = "") -> list[E]:
         """Wait until at least so many events of a kind are stored, and return them."""

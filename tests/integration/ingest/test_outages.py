@@ -166,7 +166,7 @@ class TestKilled:
             check_keys([*await on.events(Tick), *await on.events(Bar)])
             gaps = await on.events(Gap)
             tick_gaps = [gap for gap in gaps if gap.series == "ticks"]
-            assert len(tick_gaps) == 12, "three tickers, a first start and three restarts"
+            assert len(tick_gaps) == 12, "three tickers, the first start and three restarts"
             assert {gap.cause for gap in gaps} == {"restart"}
             await on.check_bars()
 

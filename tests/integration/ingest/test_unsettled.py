@@ -2,10 +2,12 @@
 
 | unsettled | switch of the simulator |
 |---|---|
-| refresh token stays, rotates, or rotates and ends the one before | `rotate_refresh_token`, `refresh_token_once` |
+| the refresh token stays or rotates | `rotate_refresh_token` |
+| after a rotation the one before lives or ends | `refresh_token_once` |
 | a login ends earlier refresh tokens | `login_ends_older` |
 | success is 0, or 26 to 29 | `success_codes` |
-| 19 and 24 in two frames or one, with the cap in the text or not | `limit_in_one_frame`, `limit_named` |
+| 19 and 24 come in two frames or one | `limit_in_one_frame` |
+| the text of a 19 names the cap or not | `limit_named` |
 | the cap of level one, and of bars | `equities_max`, `charts_max` |
 | minutes go back 45, 48 or 90 days | `minute_depth_days` |
 | a second connection is tolerated | `connections_max` |
@@ -13,7 +15,7 @@
 | a code lives 30 or 60 s | `code_s` |
 | how the socket ends after code 12 or 30 | `close_code` |
 | history of an unknown symbol is empty, or 404 | `unknown_symbol` |
-"""  # noqa: E501  # a table does not wrap
+"""
 
 from __future__ import annotations
 

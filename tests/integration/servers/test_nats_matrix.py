@@ -43,6 +43,7 @@ def frames() -> Iterator[str]:
     for service in (*SERVICES, "stranger"):
         yield f"deadletter.{service}"
         yield f"commands.{service}"
+        yield f"state.{service}.desk"
     yield from ("trades.paper", "market", "market.0.0", "anything")
 
 
@@ -76,6 +77,7 @@ def stream_requests() -> Iterator[str]:
         yield f"$JS.API.DIRECT.GET.STATE.state.{service}.{partition}"
     for service in SERVICES:
         yield f"$JS.API.DIRECT.GET.COMMANDS.commands.{service}"
+        yield f"$JS.API.DIRECT.GET.STATE.state.{service}.desk"
     yield from ("$JS.API.META.LEADER.STEPDOWN", "$JS.API.ACCOUNT.PURGE.KITE", "$JS.FC.abc")
     yield from ("$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.KITE.CONNZ", "$SRV.PING")
 
@@ -140,7 +142,8 @@ def flow(service: str) -> list[str]:
 PUBLISH = {
     "admin": [ANY],
     "ingest": [
-        rf"(market|state\.ingest)\.{P}", *stored("MARKET"), *stored("STATE"), *flow("ingest"),
+        rf"(market|state\.ingest)\.{P}", r"state\.ingest\.desk",
+        *stored("MARKET"), *stored("STATE"), *flow("ingest"),
     ],
     "indicators": [
         rf"(indicators|state\.indicators)\.{P}", r"live\.(tick|candle)\..*",
@@ -164,6 +167,9 @@ PUBLISH = {
     "gateway": [
         r"commands\.[a-z]+", *stored("(MARKET|INDICATORS|SIGNALS)"), *OWN_STORE,
     ],
+    "operator": [
+        r"commands\.[a-z]+", r"\$JS\.API\.DIRECT\.GET\.STATE\.state\.[a-z]+\.desk", *OWN_STORE,
+    ],
     "backup": [
         r"\$JS\.API\.STREAM\.(NAMES|(INFO|SNAPSHOT)\.[A-Z]+)", r"\$JS\.API\.DIRECT\.GET\.[A-Z]+",
         r"\$JS\.SNAPSHOT\.ACK\..*",
@@ -186,6 +192,7 @@ SUBSCRIBE = {
     "notifier": [r"_INBOX_notifier\..*"],
     # Where `*` is allowed, the server takes a `>` that somebody subscribes to for one more token.
     "gateway": [r"_INBOX_gateway\..*", PRICES, r"live\.status\.(\*|>|[a-z]+)"],
+    "operator": [r"_INBOX_operator\..*"],
     "backup": [r"_INBOX_backup\..*"],
     "observer": [ANY],
     "public": [PRICES, r"live\.option\..*"],

@@ -17,7 +17,7 @@ from libs.common.telemetry import Health, Metrics, get_logger
 from services.writer.core import Position
 from services.writer.minutes import LIVE_GRACE_MS, UNCHECKED_MS_MAX, UnexplainedMinutes
 from services.writer.store import PostgresStore
-from services.writer.stored import StoredRows
+from services.writer.stored import PostgresRows
 from tests.databases import Database
 from tests.writer_frames import CREATED_MS, TS_MS, batch_of, candle, gap, tick
 
@@ -27,12 +27,16 @@ BEFORE = calendar.previous_session(TODAY.day)
 EARLIER = calendar.previous_session(BEFORE.day)
 AFTER_MS = TODAY.post_close_ms + UNCHECKED_MS_MAX
 TRADED = (0, 1, 2, 5)
+LOSE = {
+    "at": "DELETE FROM candles WHERE timestamp = to_timestamp($1 / 1000.0)",
+    "before": "DELETE FROM candles WHERE timestamp < to_timestamp($1 / 1000.0)",
+}
 
 
 class Books:
     """A database, what is written into it, and who counts."""
 
-    def __init__(self, store: PostgresStore, stored: StoredRows, connection: Any) -> None:
+    def __init__(self, store: PostgresStore, stored: PostgresRows, connection: Any) -> None:
         self._store = store
         self._stored = stored
         self._connection = connection
@@ -52,8 +56,7 @@ class Books:
 
     async def lose(self, how: str, at_ms: int) -> None:
         """Delete candles, as nobody should."""
-        sql = f"DELETE FROM candles WHERE timestamp {how} to_timestamp($1 / 1000.0)"  # noqa: S608  # an operator
-        await self._connection.execute(sql, at_ms)
+        await self._connection.execute(LOSE[how], at_ms)
 
     async def count(self, rounds: int = 2) -> float:
         """Look, and return the metric."""
@@ -81,7 +84,7 @@ def play(migrated_database: Database) -> Play:
         try:
             async with (
                 PostgresStore(dsn, connections_max=2, statement_timeout_s=10) as store,
-                StoredRows(dsn, statement_timeout_s=10) as stored,
+                PostgresRows(dsn, statement_timeout_s=10) as stored,
             ):
                 await scenario(Books(store, stored, connection))
         finally:
@@ -140,9 +143,9 @@ class TestSessionsThatAreOver:
                 *candles(EARLIER, 7), *candles(BEFORE, 3, 9), *candles(TODAY, *TRADED),
             )  # fmt: skip
             assert await books.count() == 0
-            await books.lose("=", TODAY.open_ms + MINUTE_MS)
+            await books.lose("at", TODAY.open_ms + MINUTE_MS)
             assert await books.count() == 1
-            await books.lose("<", BEFORE.pre_open_ms)
+            await books.lose("before", BEFORE.pre_open_ms)
             assert await books.count() == 2
             await books.write(*candles(EARLIER, 7), *candles(TODAY, 1))
             assert await books.count() == 0

@@ -107,6 +107,20 @@ class TestHealth:
         health.met("database")
         assert get(server, "/readyz")[0] == 200
 
+    def test_a_note_is_told_beside_readiness(self, server: TelemetryServer, health: Health) -> None:
+        """Nobody is less ready for it, and it can be taken back."""
+        health.note("symbols", "two are left out")
+        status, body = get(server, "/readyz")
+        assert status == 200
+        assert json.loads(body) == {
+            "ready": True,
+            "reasons": {},
+            "notes": {"symbols": "two are left out"},
+        }
+        health.unnote("symbols")
+        health.unnote("symbols")
+        assert "notes" not in json.loads(get(server, "/readyz")[1])
+
     def test_what_is_away_restarts_nobody(self, server: TelemetryServer, health: Health) -> None:
         """An unmet condition does not make a process dead."""
         health.require("database", "away")

@@ -13,6 +13,7 @@ from deploy.nats.policy import (
     BACKUP,
     GATEWAY,
     NOTIFIER,
+    OPERATOR,
     PUBLIC,
     USERS,
     inbox_prefix,
@@ -44,6 +45,8 @@ def test_a_service_publishes_its_own_subjects_only(partitions: int) -> None:
         if own is not None:
             expected |= {f"{own}.{p}" for p in range(partitions)}
             expected |= {f"state.{service}.{p}" for p in range(partitions)}
+        if service == "ingest":
+            expected.add("state.ingest.desk")
         plain = {s for s in granted[service].publish if not s.startswith(("$", "live."))}
         status = {s for s in granted[service].publish if s.startswith("live.status.")}
         assert plain | status == expected
@@ -91,6 +94,17 @@ def test_the_gateway_reads_and_commands() -> None:
         "live.signal.>",
         "live.status.*",
     )
+
+
+def test_an_operator_commands_and_reads_what_was_answered() -> None:
+    """A person at the command line gets no market data by it, and changes nothing else."""
+    granted = permissions(3)[OPERATOR]
+    assert set(granted.publish) == {
+        "commands.*",
+        "$JS.API.DIRECT.GET.STATE.state.*.desk",
+        "$JS.API.STREAM.INFO.COMMANDS",
+    }
+    assert granted.subscribe == (f"{inbox_prefix(OPERATOR)}.>",)
 
 
 def test_the_notifier_reads_signals_and_says_nothing() -> None:

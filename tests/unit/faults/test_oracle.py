@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.faults.ledger import Sent, SentTick
-from tests.faults.oracle import TABLES, Book, same_day, same_rows
+from tests.faults.oracle import TABLES, Book, same_day, same_minutes, same_rows
 from tests.faults.watch import LiveTick
 
 END_MS = 100_000
@@ -139,3 +139,45 @@ class TestFigures:
             volumes={"QQQ": [1]},
         )
         assert any("do not follow" in line for line in same_day(wrong, WHOLE, SENT, [], END_MS))
+
+
+class TestFramesLost:
+    """The undisturbed run has four minutes; the wire brought some of their bars."""
+
+    MINUTES = (0, 60_000, 120_000, 180_000)
+
+    def judged(self, brought: set[int], gaps: tuple[tuple[int, int], ...] = ()) -> list[str]:
+        """What is found when these bars were sent and these gaps are listed."""
+        lines = [(at_ms + 60_000, f"QQQ|1m|{at_ms}") for at_ms in self.MINUTES]
+        others = [(300_000, "QQQ|5m|0")]
+        expected = msgspec.structs.replace(WHOLE, lines=WHOLE.lines | {"candles": lines + others})
+        listed = [("QQQ", begin, end, "bars", "filled") for begin, end in gaps]
+        found = msgspec.structs.replace(WHOLE, gaps=listed)
+        return same_minutes(found, expected, SENT, [], 200_000, {"QQQ": brought})
+
+    def test_what_came_needs_no_gap(self) -> None:
+        """And what is beyond the judged time does not count; only minutes have bars."""
+        assert self.judged({0, 60_000, 120_000}) == []
+
+    def test_what_never_came_must_be_in_a_gap(self) -> None:
+        """Whatever became of it, as long as it is listed."""
+        assert self.judged({0}, ((60_000, 180_000),)) == []
+        assert self.judged({0}, ((60_000, 120_000),)) == [
+            "1 minutes of QQQ never came and are in no gap: 120000"
+        ]
+
+    def test_of_a_ticker_that_never_came_every_minute_counts(self) -> None:
+        """A gap of ticks is no reason for a bar to be missing."""
+        ticks = [("QQQ", 0, 300_000, "ticks", "unfillable")]
+        found = msgspec.structs.replace(WHOLE, gaps=ticks)
+        lines = WHOLE.lines | {"candles": [(60_000, "QQQ|1m|0")]}
+        expected = msgspec.structs.replace(WHOLE, lines=lines)
+        assert len(same_minutes(found, expected, SENT, [], END_MS, {})) == 1
+
+    def test_candles_and_signals_must_be_equal_all_the_same(self) -> None:
+        """Price history has them."""
+        whole = msgspec.structs.replace(WHOLE, lines=WHOLE.lines | {"candles": []})
+        torn = msgspec.structs.replace(whole, lines=whole.lines | {"essence of candles": []})
+        assert same_minutes(whole, whole, SENT, [], END_MS, {}) == []
+        (found,) = same_minutes(torn, whole, SENT, [], END_MS, {})
+        assert "4 that are missing" in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common import calendar
-from libs.common.calendar import NEW_YORK, Session
+from libs.common.calendar import NEW_YORK
 from services.ingest.hours import LEAD_MS, TAIL_MS, Hours, hours_of
 from services.simulator.faults import Faults
 from services.simulator.hours import session_on
@@ -119,10 +120,14 @@ def test_a_market_that_opens_against_the_calendar_is_attended() -> None:
     session = calendar.session(WEDNESDAY)
     assert session is not None
     day_ms = at(THANKSGIVING, 0) - at(WEDNESDAY, 0)
-    shifted = Session(
-        THANKSGIVING, *(ms + day_ms for ms in (
-            session.pre_open_ms, session.open_ms, session.close_ms, session.post_close_ms)), False,
-    )  # fmt: skip
+    shifted = dataclasses.replace(
+        session,
+        day=THANKSGIVING,
+        pre_open_ms=session.pre_open_ms + day_ms,
+        open_ms=session.open_ms + day_ms,
+        close_ms=session.close_ms + day_ms,
+        post_close_ms=session.post_close_ms + day_ms,
+    )
     assert hours.tell(THANKSGIVING, shifted)
     assert hours.awake(at(THANKSGIVING, 12))
 

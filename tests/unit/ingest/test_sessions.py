@@ -11,7 +11,7 @@ from msgspec import structs
 
 from libs.common import calendar
 from libs.common.events import SESSION_CHECK, Bar, Event, Gap, History, HistoryBar
-from services.ingest.checked import CheckedDays, fingerprint
+from services.ingest.checked import CheckedDays
 from services.ingest.core import SESSION_SETTLED_MS, Core, DayAnswer, DayWanted, Step
 from services.ingest.minutes import HISTORY_DAYS_MAX, MINUTE_MS
 from tests.unit.ingest.builders import OPEN_MS, bar, chart, data, heartbeat
@@ -383,16 +383,6 @@ class TestCheckedDays:
         days.add(dt.date(2026, 1, 21))
         assert [each.day for each in days.due(dt.date(2026, 1, 21), 45)] == [tuesday]
         assert days.due(dt.date(2026, 1, 2), 45) == []
-
-
-@given(st.permutations(candles(*range(6))), st.integers(0, 5))
-def test_the_fingerprint_is_that_of_the_bars(order: list[HistoryBar], changed: int) -> None:
-    """In any order, and another one as soon as anything differs."""
-    assert fingerprint(order) == fingerprint(candles(*range(6)))
-    other = [*order]
-    other[changed] = structs.replace(other[changed], volume=101)
-    assert fingerprint(other) != fingerprint(order)
-    assert fingerprint(other[1:]) != fingerprint(order)
 
 
 def test_a_bar_withdrawn_leaves_no_trace_in_what_is_compared() -> None:

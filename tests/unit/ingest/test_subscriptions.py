@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,3 +105,20 @@ def test_a_cap_that_was_learned_is_kept_to_and_can_be_forgotten() -> None:
     caps.forget()
     broker.cap = 10
     assert len(subscribe()) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "took", "cap"),
+    [
+        ("maximum number of symbols allowed.  (CHART_EQUITY=300, DISCARDED=12)", 0, 300),
+        ("code 19: … (CHART_EQUITY=2,DISCARDED=1)", 0, 2),
+        ("(LEVELONE_OPTIONS=3000, DISCARDED=2)", 0, 398),
+        ("(CHART_EQUITY=0, DISCARDED=400)", 0, 200),
+        ("too many", 0, 200),
+        ("too many", 390, 390),
+        ("", 400, 200),
+    ],
+)
+def test_the_cap_is_read_from_the_brokers_words(text: str, took: int, cap: int) -> None:
+    """Of the right service, else by what it discarded, else by what it took before."""
+    assert Caps().learn("CHART_EQUITY", 400, text, took=took) == cap

@@ -151,6 +151,25 @@ def test_a_volume_reset_starts_the_day_again_from_nothing() -> None:
     assert volumes == [100, 250, 10, 30]
 
 
+def test_a_share_of_the_frames_is_lost_and_always_the_same_ones() -> None:
+    """One in twenty of what holds data; images, heartbeats and answers are not touched."""
+
+    def lost(seed: str) -> list[int]:
+        wire = Wire(share={"lost_frame": 0.05})
+        wire.plan = FaultPlan(wire.plan.current, seed)
+        wire.filter = FaultFilter(wire.plan)
+        missing = [number for number in range(2_000) if not wire.items(BARS, bar(number))]
+        for number in range(200):
+            assert wire.items(BARS, bar(number), image=True)
+            assert wire.push(HEARTBEAT) == [HEARTBEAT]
+            assert wire.push(REPLY) == [REPLY]
+        assert wire.plan.struck == {"lost_frame": len(missing)}
+        return missing
+
+    assert 60 < len(lost("1")) < 140
+    assert lost("1") == lost("1") != lost("2")
+
+
 def test_heartbeats_can_stop() -> None:
     """Data goes on."""
     wire = Wire(no_heartbeats=True)

@@ -182,3 +182,37 @@ def test_a_client_counts_wall_seconds(speed: float, expires_in: int) -> None:
     reply = login.exchange(login.code())
     assert reply["expires_in"] == expires_in
     assert login.valid(reply["access_token"], T0 + int((expires_in - 0.001) * speed * 1000))
+
+
+def test_a_refresh_token_that_is_good_once() -> None:
+    """With rotation the one before ends; each new one goes on from it."""
+    login = Login(rotate_refresh=True, refresh_once=True)
+    first = login.exchange(login.code())["refresh_token"]
+    second = login.refresh(first, T0 + 1_000)["refresh_token"]
+    with pytest.raises(OAuthError) as caught:
+        login.refresh(first, T0 + 2_000)
+    assert refusal(caught) == (400, "unsupported_token_type")
+    assert login.refresh(second, T0 + 3_000)["refresh_token"] not in (first, second)
+
+
+def test_without_rotation_nothing_is_good_once() -> None:
+    """There would be no next one."""
+    login = Login(refresh_once=True)
+    token = login.exchange(login.code())["refresh_token"]
+    assert login.refresh(token, T0 + 1_000)["refresh_token"] == token
+    assert login.refresh(token, T0 + 2_000)["refresh_token"] == token
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_later_login_and_the_tokens_of_earlier_ones(ends: bool) -> None:
+    """They end, or they do not; the later one is good either way."""
+    login = Login(login_ends_older=ends)
+    older = login.exchange(login.code())["refresh_token"]
+    body = {"grant_type": "authorization_code", "code": login.code(), "redirect_uri": CALLBACK}
+    newer = login.oauth.token(basic(), body, T0, T0 + 5_000, 1.0)["refresh_token"]
+    assert login.refresh(newer, T0 + 6_000)
+    if ends:
+        with pytest.raises(OAuthError):
+            login.refresh(older, T0 + 6_000)
+    else:
+        assert login.refresh(older, T0 + 6_000)

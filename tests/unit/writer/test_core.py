@@ -40,7 +40,8 @@ class TestRows:
         )
         assert batch.indicators.data == b"QQQ\t2023-11-24 14:30:01.000+00\t\\N\t389.123457\n"
         assert batch.rows == {
-            "equity_data": 1, "indicators": 1, "candles": 0, "gaps": 0, "signals": 0,
+            "equity_data": 1, "indicators": 1, "candles": 0, "gaps": 0, "session_checks": 0,
+            "signals": 0,
         }  # fmt: skip
 
     def test_the_newest_tick_is_known_to_the_second(self) -> None:
