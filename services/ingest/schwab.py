@@ -46,6 +46,7 @@ from services.ingest import wire
 from services.ingest.answers import admin_code, awaited_answer
 from services.ingest.candles import minutes_of
 from services.ingest.origin import RewriteTransport
+from services.ingest.quotes import Quotes, quotes_of
 from services.ingest.token_file import TokenFile, TokenInvalid
 from services.ingest.wire import Reject
 
@@ -167,9 +168,7 @@ class Account:
                 need_extended_hours_data=True,
             )
         )
-        if response.status_code == httpx.codes.UNAUTHORIZED:
-            await self.refresh()
-            raise RequestFailed("the access token was refused and has been refreshed")
+        await self._require_token(response)
         if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND):
             return None, 0
         _require_ok(response)
@@ -177,6 +176,23 @@ class Account:
             return minutes_of(response.content, start_ms, end_ms)
         except ValueError as error:
             raise RequestFailed(str(error)) from None
+
+    async def quotes(self, tickers: Sequence[str]) -> Quotes:
+        """Return the quotes of some tickers; raises RequestFailed, TokenInvalid."""
+        fields = [AsyncClient.Quote.Fields.QUOTE]
+        response = await self._guarded(self.client().get_quotes(tickers, fields=fields))
+        await self._require_token(response)
+        _require_ok(response)
+        try:
+            return quotes_of(response.content, response.headers.get("Date"))
+        except ValueError as error:
+            raise RequestFailed(str(error)) from None
+
+    async def _require_token(self, response: httpx.Response) -> None:
+        """Raise RequestFailed, after a refresh, when the access token was refused."""
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            await self.refresh()
+            raise RequestFailed("the access token was refused and has been refreshed")
 
     async def _guarded(self, request: Any) -> Any:
         """Await a request; whatever it says about the token makes the client be built anew."""
@@ -398,7 +414,8 @@ def _require_ok(response: httpx.Response) -> None:
         pause_s = _TOO_MANY_PAUSE_S
     elif status == httpx.codes.FORBIDDEN:
         pause_s = _BLOCKED_PAUSE_S
-    raise RequestFailed(f"price history: HTTP {status}", pause_s)
+    path = response.request.url.path.rpartition("/")[2]
+    raise RequestFailed(f"{path}: HTTP {status}", pause_s)
 
 
 def _answer_code(error: UnexpectedResponseCode) -> int:

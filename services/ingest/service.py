@@ -1,4 +1,4 @@
-"""Wiring: socket -> inbox -> core -> publisher, with price history and dead letters beside it.
+"""Wiring: socket or polling -> inbox -> core -> publisher; beside it price history, dead letters.
 
 Start: lock the data directory, wait for the bus, send what an earlier life left in the spool,
 recall the state from the streams, and only then log in. Stop: close the socket first, work off the
@@ -27,6 +27,7 @@ from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
+from services.ingest.polling import Polling
 from services.ingest.publisher import Publisher
 from services.ingest.schwab import Account, RequestFailed
 from services.ingest.session import BarsFlow, BarsWanted, Connected, Item, Session, Wire
@@ -101,14 +102,20 @@ class Ingest:
             settings.schwab_base_url,
             lambda outcome: self._metrics.token_refreshes.labels(outcome).inc(),
         )
-        self._session = Session(runtime, self._account, self._core, self._inbox, self._metrics)
         self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
         self._budget = RequestBudget(settings.ingest_requests_per_minute_max)
+        self._feed = self._make_feed()
         self._checkpoints = Checkpoints(bus, self._core, publisher, stream, runtime.log)
         self._short = False  # there was no room for events; gaps must be listed before more leave
         self._resume_s = 0.0
         self._market = MarketClock()
         self._export()
+
+    def _make_feed(self) -> Session | Polling:
+        parts = (self._runtime, self._account, self._core, self._inbox, self._metrics)
+        if self._runtime.settings.ingest_feed == "poll":
+            return Polling(*parts, self._budget.take)
+        return Session(*parts)
 
     def _export(self) -> None:
         """Let each scrape ask for what changes without anything happening."""
@@ -132,7 +139,7 @@ class Ingest:
             letters = tasks.create_task(self._dead_letters.run())
             if await _unless_stopped(stop, self._recall()):
                 saving = tasks.create_task(self._checkpoints.run())
-                inputs = [tasks.create_task(self._session.keep_connected())]
+                inputs = [tasks.create_task(self._feed.keep_connected())]
                 inputs += [
                     tasks.create_task(self._ask_for_history())
                     for _ in range(self._runtime.settings.ingest_history_concurrency_max)
