@@ -69,7 +69,7 @@ def test_an_outage_is_a_gap_that_is_filled(play: Play) -> None:
             await eventually_async(
                 lambda: running.metric("kite_ingest_connected") == 0, DEADLINE_S, "the end of it"
             )
-            assert not running.runtime.health.ready
+            assert "quotes: HTTP 500" in running.runtime.health.reasons["schwab"]
             await on.wait_for_broker_ms(on.simulation.now_ms() + 4 * 60_000)
             await on.broker.faults("DELETE")
             await on.until(Bar, len(await on.events(Bar)) + 6)
