@@ -4,8 +4,8 @@
   given the connection up; the baseline is the setting (KITE_INGEST_SILENCE_MS).
 - `drop_recovered`: from a reset of the socket until a tick of a new one is durable; the baseline is
   the target for the way back after a death.
-- `gap_filled`: from a start after an absence of 30 minutes until every ticker's missing minutes have come from
-  price history, within the default budget of requests; the baseline is what the budget alone
+- `gap_filled`: from a start after an absence of 30 minutes until all that 300 tickers miss has come
+  from price history, within the default budget of requests; the baseline is what the budget alone
   allows. `--short` does it for fewer tickers and minutes.
 - `ingest_cpu`, `ingest_memory`: 10 wire frames a second with 250 trades each, made durable; the
   baseline is schwab-py alone, reading the same load into a handler that does nothing.
