@@ -46,6 +46,7 @@ __all__ = [
     "Broker",
     "Rewrite",
     "Stream",
+    "StreamClient",
     "UnexpectedResponse",
     "UnexpectedResponseCode",
     "UnparsableMessage",

@@ -6,6 +6,7 @@ what a login needs, and the token. It promises:
 - at most `per_minute_max` requests in any sixty seconds, not on average;
 - the last few of them are kept for logins and tokens, so that hundreds of days of history that
   wait for their turn never hold up the way back to the feed;
+- what a feed that is polled asks for (`live_requests`) goes before history, for the same reason;
 - when the broker refuses (429, or the page with which its edge blocks, 403), nobody asks until the
   pause is over: as long as its `Retry-After` says, else 10 s or 5 s, twice as long each time up to
   five minutes. Then one request alone finds out, and with its answer all go on.
@@ -20,7 +21,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
@@ -29,7 +32,15 @@ import httpx
 
 from libs.common.clock import Clock
 
-__all__ = ["KINDS", "PAUSE_S_MAX", "REFUSALS", "BudgetPaused", "RequestBudget", "kind_of"]
+__all__ = [
+    "KINDS",
+    "PAUSE_S_MAX",
+    "REFUSALS",
+    "BudgetPaused",
+    "RequestBudget",
+    "kind_of",
+    "live_requests",
+]
 
 PAUSE_S_MAX = 300.0
 REFUSALS = (int(HTTPStatus.TOO_MANY_REQUESTS), int(HTTPStatus.FORBIDDEN))
@@ -39,7 +50,19 @@ _KEPT_BACK_MAX = 10
 _PROBE_S_MAX = 60.0  # an answer that takes longer never comes
 _LOGIN_PATHS = {"/v1/oauth/token": "token", "/trader/v1/userPreference": "login"}
 _HISTORY_PATH = "/marketdata/v1/pricehistory"
-KINDS = ("token", "login", "history", "other")
+KINDS = ("token", "login", "live", "history", "other")
+
+_live: ContextVar[bool] = ContextVar("live", default=False)
+
+
+@contextmanager
+def live_requests() -> Iterator[None]:
+    """Call what is requested in here, by this task and those it starts, live."""
+    before = _live.set(True)
+    try:
+        yield
+    finally:
+        _live.reset(before)
 
 
 class BudgetPaused(Exception):
@@ -73,6 +96,7 @@ class RequestBudget:
         self._paused_until_s = 0.0
         self._refused_in_a_row = 0
         self._probe_until_s = 0.0
+        self._live_waiting = 0
         self._changed = asyncio.Event()
 
     @property
@@ -93,6 +117,14 @@ class RequestBudget:
         """Wait for a pass; raises BudgetPaused for what cannot wait."""
         if kind in _LOGIN_PATHS.values():
             await self._take(kind, self._per_minute_max, patient=False)
+            return
+        if kind == "live":
+            self._live_waiting += 1
+            try:
+                await self._take(kind, self._per_minute_max - self._kept_back, patient=True)
+            finally:
+                self._live_waiting -= 1
+                self._changed.set()
             return
         async with self._turn:
             await self._take(kind, self._per_minute_max - self._kept_back, patient=True)
@@ -125,6 +157,8 @@ class RequestBudget:
             wait_s = paused_s or self._probe_until_s - now_s or 0.0
             if wait_s <= 0:
                 wait_s = self._until_free_s(most, now_s)
+            if wait_s <= 0 and kind != "live" and patient and self._live_waiting:
+                wait_s = _MINUTE_S  # until those have passed
             if wait_s <= 0:
                 break
             self._changed.clear()
@@ -149,7 +183,8 @@ class RequestBudget:
             return
 
     async def _request(self, request: httpx.Request) -> None:
-        await self.take(kind_of(request.url.path))
+        kind = kind_of(request.url.path)
+        await self.take("live" if _live.get() and kind in ("history", "other") else kind)
 
     async def _response(self, response: httpx.Response) -> None:
         html = "html" in response.headers.get("content-type", "")

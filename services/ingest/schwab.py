@@ -49,6 +49,7 @@ from services.ingest.budget import BudgetPaused, RequestBudget
 from services.ingest.candles import minutes_of
 from services.ingest.hours import hours_of
 from services.ingest.oauth import AccountSession, mounts
+from services.ingest.quotes import Quotes, quotes_of
 from services.ingest.subscriptions import SubscriptionCut
 from services.ingest.wire import Reject
 
@@ -203,9 +204,7 @@ class Account:
                 need_extended_hours_data=True,
             )
         )
-        if response.status_code == httpx.codes.UNAUTHORIZED:
-            await self.refresh()
-            raise RequestFailed("the access token was refused and has been refreshed")
+        await self._require_token(response)
         if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND):
             return None, 0
         _require_ok(response, "price history")
@@ -232,6 +231,23 @@ class Account:
     def has_newer_login(self) -> bool:
         """Whether somebody has logged in since the token that was read last."""
         return self._token_file.is_newer_than(self._token_created_s or 0.0)
+
+    async def quotes(self, tickers: Sequence[str]) -> Quotes:
+        """Return the quotes of some tickers; raises RequestFailed, TokenInvalid."""
+        fields = [AsyncClient.Quote.Fields.QUOTE]
+        response = await self._guarded(self.client().get_quotes(tickers, fields=fields))
+        await self._require_token(response)
+        _require_ok(response, "quotes")
+        try:
+            return quotes_of(response.content, response.headers.get("Date"))
+        except ValueError as error:
+            raise RequestFailed(str(error)) from None
+
+    async def _require_token(self, response: httpx.Response) -> None:
+        """Raise RequestFailed, after a refresh, when the access token was refused."""
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            await self.refresh()
+            raise RequestFailed("the access token was refused and has been refreshed")
 
     async def _guarded(self, request: Any) -> Any:
         """Await a request; whatever it says about the token makes the client be built anew."""

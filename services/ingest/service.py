@@ -1,4 +1,4 @@
-"""Wiring: socket -> inbox -> core -> publisher, with price history and dead letters beside it.
+"""Wiring: socket or polling -> inbox -> core -> publisher; beside it price history, dead letters.
 
 Start: lock the data directory, wait for the bus, send what an earlier life left in the spool,
 recall the state from the streams, and only then log in. Stop: close the socket first, work off the
@@ -31,6 +31,7 @@ from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
+from services.ingest.polling import Polling
 from services.ingest.publisher import Publisher
 from services.ingest.requests import Requests
 from services.ingest.schwab import Account, RequestFailed
@@ -126,23 +127,15 @@ class Ingest:
         self._subscriber = Subscriber(
             settings.tickers, self._inbox, self._metrics, runtime.health, runtime.log
         )
-        self._session = Session(
-            runtime,
-            self._account,
-            self._core,
-            self._inbox,
-            self._metrics,
-            self._market,
-            self._subscriber,
-        )
         self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
+        self._feed = self._make_feed()
         self._requests = Requests(
             settings,
             self._core,
             self._subscriber,
             self._backfill,
             self._metrics,
-            adjust=self._session.adjust,
+            adjust=self._feed.adjust,
             stored=lambda: publisher.idle,
             publish_day=self._publish_day,
         )
@@ -160,6 +153,12 @@ class Ingest:
         self._short = False  # there was no room for events; gaps must be listed before more leave
         self._resume_s = 0.0
         self._export()
+
+    def _make_feed(self) -> Session | Polling:
+        parts = (self._runtime, self._account, self._core, self._inbox, self._metrics)
+        if self._runtime.settings.ingest_feed == "poll":
+            return Polling(*parts, self._subscriber)
+        return Session(*parts, self._market, self._subscriber)
 
     def _export(self) -> None:
         """Let each scrape ask for what changes without anything happening."""
@@ -192,8 +191,8 @@ class Ingest:
             if await _unless_stopped(stop, self._recall()):
                 saving = tasks.create_task(self._checkpoints.run())
                 inputs = [tasks.create_task(self._clerk.run())]
-                inputs += [tasks.create_task(self._session.keep_connected())]
-                inputs += [tasks.create_task(self._session.follow_hours())]
+                inputs += [tasks.create_task(self._feed.keep_connected())]
+                inputs += [tasks.create_task(self._feed.follow_hours())]
                 inputs += [tasks.create_task(TokenKeeper(self._runtime, self._account).run())]
                 inputs += [
                     tasks.create_task(self._ask_for_history())

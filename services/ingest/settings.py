@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -13,6 +14,7 @@ __all__ = ["DEFAULT_CALLBACK", "TICKERS_MAX", "Settings"]
 
 # Schwab's cap for minute bars; without bars a ticker has no candles, so it caps the whole list.
 TICKERS_MAX = 300
+_POLLED_SHARE = 0.9
 # What schwab-py's documentation tells people to register; nobody else listens there.
 DEFAULT_CALLBACK = "https://127.0.0.1:8182"
 
@@ -32,6 +34,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     `schwab_token_file` is sealed with `schwab_token_key`, 32 bytes in base64; without one a key is
     kept beside the file. `schwab_callback` is the address registered with the app, to which a
     browser returns after a login. `ingest_data_dir` holds the lock and the spool.
+
+    `ingest_feed` is `stream`, or `poll` for an account that may not stream: quotes of all tickers
+    every `ingest_poll_quotes_ms`, and each ticker's bars once a minute.
     """
 
     tickers: tuple[Ticker, ...]
@@ -43,7 +48,9 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     schwab_base_url: str | None = None
     ingest_data_dir: str
 
-    # -- the socket --
+    # -- the socket, or what stands in for it --
+    ingest_feed: Literal["stream", "poll"] = "stream"
+    ingest_poll_quotes_ms: Milliseconds = 5_000
     ingest_reconnect_first_ms: Milliseconds = 1_000
     ingest_evicted_pause_ms: Milliseconds = 300_000
     ingest_idle_retry_ms: Milliseconds = 1_800_000
@@ -74,8 +81,22 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
                 f"KITE_TICKERS: {len(self.tickers)} tickers, but Schwab sends minute bars for at "
                 f"most {TICKERS_MAX}"
             )
+        if self.ingest_feed == "poll":
+            problems += self._too_much_to_poll()
         url = self.schwab_base_url
         if url is not None and not url.startswith(("http://", "https://")):
             problems.append("KITE_SCHWAB_BASE_URL: must begin with http:// or https://")
         if problems:
             raise ValueError("; ".join(problems))
+
+    def _too_much_to_poll(self) -> list[str]:
+        """Polling needs some of the budget all the time; the rest is for price history."""
+        quotes = math.ceil(60_000 / self.ingest_poll_quotes_ms)
+        bars_max = int(self.ingest_requests_per_minute_max * _POLLED_SHARE) - quotes
+        if len(self.tickers) <= bars_max:
+            return []
+        return [
+            f"KITE_INGEST_FEED: poll asks {len(self.tickers)} times a minute for bars and {quotes} "
+            f"times for quotes; {self.ingest_requests_per_minute_max} requests a minute leave room "
+            f"for {max(0, bars_max)} tickers: name fewer, or raise KITE_INGEST_POLL_QUOTES_MS"
+        ]

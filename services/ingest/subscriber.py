@@ -13,7 +13,7 @@ The core hears about each change before any data of it can come, through the inb
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -21,12 +21,11 @@ from libs.common import calendar
 from libs.common.telemetry import Health
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
-from services.ingest.schwab import Connection
 from services.ingest.subscriptions import Caps, SubscriptionCut, chunks, subscribe_within
 from services.ingest.watchlist import planned
 from services.ingest.wire import CHART, LEVEL_ONE
 
-__all__ = ["BarsFlow", "BarsWanted", "Subscriber", "Watched"]
+__all__ = ["BarsFlow", "BarsWanted", "Subscriber", "Symbols", "Watched"]
 
 _SERVICES = (LEVEL_ONE, CHART)
 _NAMED_MAX = 20
@@ -51,6 +50,22 @@ class BarsFlow(Struct, frozen=True):
 
     tickers: tuple[str, ...]
     cause: str
+
+
+class Symbols(Protocol):
+    """What takes subscriptions; may raise SubscriptionCut, and what `Connection` raises."""
+
+    async def subscribe_level_one(self, tickers: Sequence[str], *, first: bool) -> None:
+        """Bring quotes of some more tickers."""
+        ...
+
+    async def subscribe_bars(self, tickers: Sequence[str], *, first: bool) -> None:
+        """Bring minute bars of some more tickers."""
+        ...
+
+    async def unsubscribe(self, service: str, tickers: Sequence[str]) -> None:
+        """Bring nothing more of some tickers."""
+        ...
 
 
 class Subscriber:
@@ -110,7 +125,7 @@ class Subscriber:
         self._taken = {service: [] for service in _SERVICES}
         self._metrics.tickers_streaming.set(0)
 
-    async def begin(self, connection: Connection, cause: str, broker_ms: int) -> None:
+    async def begin(self, connection: Symbols, cause: str, broker_ms: int) -> None:
         """Ask a new connection for everything; raises as `Connection` does."""
         self.lost()
         day_ms = calendar.day_start_ms(broker_ms)
@@ -119,11 +134,11 @@ class Subscriber:
             self._caps_day_ms = day_ms
         await self._bring(connection, cause)
 
-    async def adjust(self, connection: Connection) -> None:
+    async def adjust(self, connection: Symbols) -> None:
         """Bring the connection to what is wanted now; raises as `Connection` does."""
         await self._bring(connection, "added")
 
-    async def _bring(self, connection: Connection, cause: str) -> None:
+    async def _bring(self, connection: Symbols, cause: str) -> None:
         wanted = self.wanted
         there = {ticker for taken in self._taken.values() for ticker in taken}
         self._tell((*wanted, *sorted(there - set(wanted))))
@@ -134,7 +149,7 @@ class Subscriber:
         self._say(wanted)
 
     async def _change(
-        self, connection: Connection, service: str, wanted: tuple[str, ...], cause: str
+        self, connection: Symbols, service: str, wanted: tuple[str, ...], cause: str
     ) -> None:
         gone, new = planned(self._taken[service], wanted, self._caps.of(service))
         if len(gone) == len(self._taken[service]):
@@ -152,14 +167,14 @@ class Subscriber:
                 await self._anew(connection, service, wanted, cause)
                 return
 
-    async def _leave(self, connection: Connection, service: str, gone: Sequence[str]) -> None:
+    async def _leave(self, connection: Symbols, service: str, gone: Sequence[str]) -> None:
         for part in chunks(gone):
             await connection.unsubscribe(service, part)
             left = set(part)
             self._taken[service] = [t for t in self._taken[service] if t not in left]
 
     async def _anew(
-        self, connection: Connection, service: str, wanted: tuple[str, ...], cause: str
+        self, connection: Symbols, service: str, wanted: tuple[str, ...], cause: str
     ) -> None:
         """Replace all symbols of a service by as many of the list as it takes."""
 
@@ -172,7 +187,7 @@ class Subscriber:
         self._taken[service] = list(kept)
 
     async def _ask(
-        self, connection: Connection, service: str, part: Sequence[str], cause: str
+        self, connection: Symbols, service: str, part: Sequence[str], cause: str
     ) -> None:
         """Ask for some more symbols; raises SubscriptionCut, or as `Connection` does."""
         names, first = tuple(part), not self._taken[service]

@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import msgspec
@@ -66,6 +67,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         return _error(request, 400, "Bad Request", str(error))
     except web.HTTPException as error:
         return _error(request, error.status, error.reason, error.reason)
+    response.headers["Date"] = formatdate(simulation.now_ms() / 1000, usegmt=True)
     response.headers["Schwab-Client-CorrelId"] = _uuid(request)
     response.headers["Schwab-Resource-Version"] = "1.0"
     return response
@@ -257,6 +259,7 @@ async def _quote(request: web.Request) -> web.Response:
 async def _quotes_of(request: web.Request, symbols: list[str]) -> web.Response:
     simulation = request.app[SIMULATION]
     sections = request.query.get("fields", "").split(",")
+    simulation.clock.start(simulation.wall.now_ms())  # whoever polls listens, too
     now_ms = simulation.now_ms()
     body: dict[str, object] = {}
     unknown = []

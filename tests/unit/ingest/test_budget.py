@@ -14,7 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.common.clock import ManualClock
-from services.ingest.budget import PAUSE_S_MAX, BudgetPaused, RequestBudget, kind_of
+from services.ingest.budget import (
+    PAUSE_S_MAX,
+    BudgetPaused,
+    RequestBudget,
+    kind_of,
+    live_requests,
+)
 
 NOW_MS = 1_795_185_000_000
 
@@ -71,7 +77,9 @@ class TestBound:
     @given(
         st.integers(1, 30),
         st.lists(
-            st.tuples(st.sampled_from(["history", "token", "login", "other"]), st.floats(0, 40)),
+            st.tuples(
+                st.sampled_from(["history", "live", "token", "login", "other"]), st.floats(0, 40)
+            ),
             min_size=1, max_size=120,
         ),
     )  # fmt: skip
@@ -95,6 +103,38 @@ class TestBound:
         assert len(passed) == len(wanted)
         for begin_s in passed:
             assert sum(begin_s <= at_s < begin_s + 59.999 for at_s in passed) <= most
+
+    def test_live_requests_go_before_the_history_that_waits(self) -> None:
+        """A feed that is polled keeps its pace while weeks of the past are fetched."""
+
+        async def scenario() -> None:
+            limited = budget(20)
+            history = [asyncio.create_task(limited.take()) for _ in range(100)]
+            await passed_by(1)
+            assert sum(task.done() for task in history) == 18
+            live = [asyncio.create_task(limited.take("live")) for _ in range(10)]
+            await passed_by(60)
+            assert all(task.done() for task in live)
+            assert sum(task.done() for task in history) == 18 + 8
+            await asyncio.gather(*history)
+
+        play(scenario())
+
+    def test_what_is_asked_for_live_is_told_by_who_asks(self) -> None:
+        """The same address serves a feed that is polled and the past; logins stay logins."""
+
+        async def scenario() -> list[str]:
+            kinds: list[str] = []
+            limited = RequestBudget(110, ManualClock(NOW_MS), kinds.append)
+            transport = httpx.MockTransport(lambda _: httpx.Response(200))
+            async with httpx.AsyncClient(transport=transport, event_hooks=limited.hooks) as client:
+                for path in ("marketdata/v1/pricehistory", "v1/oauth/token"):
+                    await client.get(f"https://broker/{path}")
+                    with live_requests():
+                        await asyncio.create_task(client.get(f"https://broker/{path}"))
+            return kinds
+
+        assert play(scenario()) == ["history", "live", "token", "token"]
 
     def test_a_login_overtakes_the_history_that_waits(self) -> None:
         """A night's history of 300 tickers waits; the way back to the feed is open at once."""
