@@ -104,17 +104,18 @@ class FaultFilter:
         else:
             yield frame
 
-    def _is_against_hours(self, frame: Send, at_ms: int) -> bool:
-        """Whether the market that the calendar has is not the one there is."""
+    def _is_withheld(self, frame: Send, at_ms: int) -> bool:
+        """Whether a frame is lost, or of a market that is not the one the calendar has."""
+        if frame.image:
+            return False
         current = self._plan.current
-        against_calendar = bool(current.closed_days or current.early_days)
-        return against_calendar and not frame.image and is_shut(at_ms, current)
+        if (current.closed_days or current.early_days) and is_shut(at_ms, current):
+            return True
+        return self._plan.strikes("lost_frame", at_ms)
 
     def _data(self, frame: Send, at_ms: int) -> Iterator[Output]:
         strikes = self._plan.strikes
-        if self._is_against_hours(frame, at_ms):
-            return
-        if not frame.image and strikes("lost_frame", at_ms):
+        if self._is_withheld(frame, at_ms):
             return
         if strikes("malformed", at_ms):
             yield Send(frame.text[: len(frame.text) // 2], "garbage")

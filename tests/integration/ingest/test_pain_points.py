@@ -30,7 +30,9 @@ from typing import Any, TypeVar
 import pytest
 
 from libs.common import calendar
+from libs.common.clock import SystemClock
 from libs.common.events import Bar, Gap, History, Tick
+from services.ingest.budget import RequestBudget
 from services.ingest.schwab import Account
 from tests.integration.ingest.stage import DEADLINE_S, TICKERS, Running, Stage
 from tests.schwab_client import KEY, SECRET
@@ -314,7 +316,8 @@ def test_intraday_range_ignored(play: Play, whole_days: bool) -> None:
     async def scenario(on: Stage) -> None:
         session = calendar.session_at(on.simulation.now_ms())
         assert session is not None
-        account = Account(KEY, SECRET, on.home / "token.json", on.broker.url)
+        budget = RequestBudget(100, SystemClock())
+        account = Account(KEY, SECRET, on.home / "token.json", on.broker.url, budget=budget)
         try:
             bars, bad = await account.minutes("QQQ", session.open_ms, session.open_ms + HOUR_MS)
         finally:
