@@ -232,7 +232,7 @@ def tail(subjects: tuple[str, ...], count: int | None, home: str | None, as_json
 @_home_option
 @_json_option
 def logs(service: str, follow: bool, count: int, home: str | None, as_json: bool) -> None:
-    """Show the log of one process, or of `kite`, the supervisor itself.
+    """Show the log of one process, or of `kite` itself.
 
     \b
     Examples:

@@ -14,9 +14,10 @@ __all__ = ["backfill", "import_bars", "tickers"]
 
 @click.group(cls=Verbs)
 def tickers() -> None:
-    """See and change which tickers are asked for, while everything runs.
+    """See and change which tickers are asked for.
 
-    Their order is their priority: when the broker takes fewer, the last are dropped.
+    It takes effect while everything runs. Their order is their priority: when the broker takes
+    fewer, the last are left out.
     """
 
 

@@ -18,7 +18,7 @@ import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from libs.common import calendar
 from libs.common.events import (
@@ -29,15 +29,15 @@ from libs.common.events import (
     Gap,
     GapReason,
     History,
-    HistoryBar,
     Tick,
 )
 from libs.common.subjects import partition_of
 from services.ingest import wire
 from services.ingest.level_one import TICK_MOVED, TICK_OUT_OF_SESSION, TICK_RESET
 from services.ingest.minutes import HISTORY_DAYS_MAX
+from services.ingest.steps import REJECTS_PER_FRAME_MAX, DayAnswer, DayWanted, Step
 from services.ingest.tickers import Ticker, pack_memory, unpack_memory
-from services.ingest.wire import BadItem, Reject
+from services.ingest.wire import BadItem
 
 __all__ = [
     "SESSION_SETTLED_MS",
@@ -50,58 +50,12 @@ __all__ = [
     "Step",
 ]
 
-REJECTS_PER_FRAME_MAX = 100
 SESSION_SETTLED_MS = 600_000  # so long after its end a session's price history is final
 _LEAP_MS_MAX = 3_600_000
 _LEAPS_BELIEVED = 3
 _DAY_MS = 86_400_000
 _OLD_MS_MAX = 10 * _DAY_MS
 _BACK_MS_MAX = 60_000
-
-
-class DayWanted(Struct, frozen=True):
-    """Price history to ask for, once broker time has reached `after_ms`.
-
-    `changes_only`: somebody asked for the day again, and an answer that says nothing new is none.
-    """
-
-    ticker: str
-    day_ms: int
-    after_ms: int = 0
-    changes_only: bool = False
-
-
-class DayAnswer(Struct, frozen=True):
-    """What price history said: the day's minutes, ascending; None when it never will say any."""
-
-    ticker: str
-    day_ms: int
-    asked_ms: int
-    candles: list[HistoryBar] | None
-
-
-class Step(Struct):
-    """What one input led to; `sent_ms` is the broker time of its events.
-
-    `checked` says of each session that was held against price history how that ended: equal,
-    corrected, short (history has less than came live) or unknown (it has nothing).
-    """
-
-    sent_ms: int
-    events: list[Event] = []
-    rejects: list[Reject] = []
-    wanted: list[DayWanted] = []
-    notes: list[str] = []
-    checked: list[str] = []
-    further_rejects: list[str] = []
-    items: int = 0
-
-    def reject(self, reason: str, value: object) -> None:
-        """Refuse something; beyond a bound only its reason is kept."""
-        if len(self.rejects) < REJECTS_PER_FRAME_MAX:
-            self.rejects.append(Reject(reason, wire.excerpt(value)))
-        else:
-            self.further_rejects.append(reason)
 
 
 class Core:
@@ -184,9 +138,7 @@ class Core:
         """How many sessions of tickers are over and not yet held against price history."""
         if not self.broker_ms:
             return 0
-        last = _last_over(self.broker_ms).day
-        known = [self._tickers[name].minutes for name in self._active]
-        return sum(len(each.checked.due(last, HISTORY_DAYS_MAX)) for each in known if each.last_ms)
+        return len(self._due(_last_over(self.broker_ms).day))
 
     def interrupted(self, tickers: Iterable[str], cause: str) -> Step:
         """Name the minutes that may be missing up to now, and want their history, newest first.
@@ -407,12 +359,32 @@ class Core:
         if last == self._checks_wanted:
             return
         self._checks_wanted = last
-        for name in sorted(self._active):
-            minutes = self._tickers[name].minutes
-            for session in minutes.checked.due(last, HISTORY_DAYS_MAX) if minutes.last_ms else ():
-                day_ms = calendar.day_start_ms(session.pre_open_ms)
-                if day_ms not in minutes.gaps:
-                    step.wanted.append(DayWanted(name, day_ms))
+        for name in sorted(self.known - self._active):  # nobody else asks for what they miss
+            step.wanted += [DayWanted(name, day_ms) for day_ms in self._tickers[name].minutes.gaps]
+        for name, session in self._due(last):
+            day_ms = calendar.day_start_ms(session.pre_open_ms)
+            if day_ms not in self._tickers[name].minutes.gaps:
+                step.wanted.append(DayWanted(name, day_ms))
+
+    def _due(self, last: dt.date) -> list[tuple[str, calendar.Session]]:
+        """Return the sessions up to `last` that are to be checked.
+
+        Of a ticker that was taken once these are the ones up to the last that it was; of one that
+        never was, and of which somebody asked for past days, there are none.
+        """
+        found = []
+        horizon_ms = self.broker_ms - HISTORY_DAYS_MAX * _DAY_MS
+        for name in sorted(self.known):
+            minutes, until = self._tickers[name].minutes, last
+            if name not in self._active:
+                seen_ms = max(self._tickers[name].level_one.last_tick_ms, minutes.last_ms)
+                if not minutes.checked.mask or seen_ms < horizon_ms:
+                    continue
+                until = min(last, calendar.day_of(seen_ms))
+            if minutes.last_ms:
+                sessions = minutes.checked.due(until, HISTORY_DAYS_MAX)
+                found += [(name, session) for session in sessions]
+        return found
 
     def _data(self, part: Any, step: Step) -> None:
         if not isinstance(part, dict):

@@ -99,6 +99,12 @@ class IngestMetrics:
             "ingest_received_timestamp_seconds", "When the last frame was read off the socket"
         )
         self.spool_bytes_max = metrics.gauge("ingest_spool_bytes_max", "Bytes the spool can hold")
+        self._count_minutes(metrics)
+        self._count_requests(metrics)
+        self._begin_at_zero()
+
+    def _count_minutes(self, metrics: Metrics) -> None:
+        """What is missing, what was held against history, and what somebody asked for."""
         self.gaps_open = metrics.gauge("ingest_gaps_open", "Gaps that wait for price history")
         self.gaps = metrics.counter("ingest_gaps", "Gaps reported", ["series", "state", "reason"])
         self.sessions_checked = metrics.counter(
@@ -107,6 +113,21 @@ class IngestMetrics:
         self.sessions_unchecked = metrics.gauge(
             "ingest_sessions_unchecked", "Sessions of tickers that are over and not checked yet"
         )
+        self.tickers_wanted = metrics.gauge("ingest_tickers", "Tickers on the list")
+        self.tickers_streaming = metrics.gauge(
+            "ingest_tickers_streaming", "Tickers whose quotes and bars the broker sends"
+        )
+        self.backfill_days = metrics.counter(
+            "ingest_backfill_days",
+            "Days that somebody asked for, by what came of them",
+            ["outcome"],
+        )
+        self.backfill_left = metrics.gauge(
+            "ingest_backfill_days_left", "Days that somebody asked for and that are not answered"
+        )
+
+    def _count_requests(self, metrics: Metrics) -> None:
+        """How often the broker is asked over HTTP, and how often it may be."""
         self.requests = metrics.counter(
             "ingest_requests", "Requests to the broker over HTTP", ["kind"]
         )
@@ -122,19 +143,6 @@ class IngestMetrics:
         self.request_pause_s = metrics.gauge(
             "ingest_request_pause_seconds", "For how long no request is made"
         )
-        self.tickers_wanted = metrics.gauge("ingest_tickers", "Tickers on the list")
-        self.tickers_streaming = metrics.gauge(
-            "ingest_tickers_streaming", "Tickers whose quotes and bars the broker sends"
-        )
-        self.backfill_days = metrics.counter(
-            "ingest_backfill_days",
-            "Days that somebody asked for, by what came of them",
-            ["outcome"],
-        )
-        self.backfill_left = metrics.gauge(
-            "ingest_backfill_days_left", "Days that somebody asked for and that are not answered"
-        )
-        self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
         """Show each label from the start, or its first count would be no growth to an alarm."""

@@ -104,19 +104,18 @@ class FaultFilter:
         else:
             yield frame
 
-    def _is_never_sent(self, frame: Send, at_ms: int) -> bool:
-        """Whether the market that the calendar has is not the one there is, or a frame is lost."""
-        current = self._plan.current
-        against_calendar = bool(current.closed_days or current.early_days)
+    def _is_withheld(self, frame: Send, at_ms: int) -> bool:
+        """Whether a frame is lost, or of a market that is not the one the calendar has."""
         if frame.image:
             return False
-        if against_calendar and is_shut(at_ms, current):
+        current = self._plan.current
+        if (current.closed_days or current.early_days) and is_shut(at_ms, current):
             return True
         return self._plan.strikes("lost_frame", at_ms)
 
     def _data(self, frame: Send, at_ms: int) -> Iterator[Output]:
         strikes = self._plan.strikes
-        if self._is_never_sent(frame, at_ms):
+        if self._is_withheld(frame, at_ms):
             return
         if strikes("malformed", at_ms):
             yield Send(frame.text[: len(frame.text) // 2], "garbage")

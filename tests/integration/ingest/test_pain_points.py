@@ -316,7 +316,7 @@ def test_intraday_range_ignored(play: Play, whole_days: bool) -> None:
     async def scenario(on: Stage) -> None:
         session = calendar.session_at(on.simulation.now_ms())
         assert session is not None
-        budget = RequestBudget(110, SystemClock())
+        budget = RequestBudget(100, SystemClock())
         account = Account(KEY, SECRET, on.home / "token.json", on.broker.url, budget=budget)
         try:
             bars, bad = await account.minutes("QQQ", session.open_ms, session.open_ms + HOUR_MS)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from libs.common import calendar
 from libs.common.events import Bar, Clock, Event, Gap, History, HistoryBar, Tick
-from services.ingest.core import REJECTS_PER_FRAME_MAX, Core, DayAnswer, DayWanted, Step
+from services.ingest.core import Core, DayAnswer, DayWanted, Step
 from services.ingest.minutes import CLOSE_GRACE_MS, MINUTE_MS, SETTLED_MS
+from services.ingest.steps import REJECTS_PER_FRAME_MAX
 from tests.unit.ingest.builders import OPEN_MS, bar, chart, data, heartbeat, image, level_one
 
 DAY_MS = calendar.day_start_ms(OPEN_MS)

@@ -137,6 +137,44 @@ class TestWhen:
         assert core.sessions_unchecked == 1
         assert pass_time(core, DUE_MS + 10_000).wanted == [DayWanted("QQQ", DAY_MS)]
 
+    def test_a_ticker_that_was_removed_is_checked_up_to_its_last_session(self) -> None:
+        """What came of it until then is accounted for, and no later session is asked for."""
+        core = lived_through(*MINUTES)
+        core.watch(["SPY"], ["SPY"])
+        assert pass_time(core, DUE_MS).wanted == [DayWanted("QQQ", DAY_MS)]
+        assert core.sessions_unchecked == 1
+        step = answer(core, candles(*MINUTES))
+        assert step is not None
+        assert step.checked == ["equal"]
+        assert core.sessions_unchecked == 0
+        later = calendar.next_session(TODAY.day)
+        assert pass_time(core, later.post_close_ms + SESSION_SETTLED_MS).wanted == []
+
+    def test_a_ticker_that_comes_back_is_checked_for_the_time_between(self) -> None:
+        """Its days are asked for at once, not only after the next session."""
+        core = lived_through(*MINUTES)
+        core.watch(["SPY"], ["SPY"])
+        pass_time(core, DUE_MS)
+        assert answer(core, candles(*MINUTES)) is not None
+        later = calendar.next_session(TODAY.day)
+        pass_time(core, later.post_close_ms + SESSION_SETTLED_MS)
+        core.watch(["SPY", "QQQ"], ["SPY"])
+        step = pass_time(core, core.broker_ms + 10_000)
+        assert step.wanted == [DayWanted("QQQ", calendar.day_start_ms(later.open_ms))]
+
+    def test_days_that_somebody_asked_for_are_no_debt(self) -> None:
+        """They are published, and neither they nor the days after them are checked."""
+        core = lived_through(*MINUTES)
+        old_ms = calendar.day_start_ms(BEFORE.pre_open_ms - 7 * 86_400_000)
+        old = [structs.replace(each, ts_ms=each.ts_ms - 8 * 86_400_000) for each in candles(0, 1)]
+        for ticker in ("QQQ", "IWM"):
+            asked = DayAnswer(ticker, old_ms, core.broker_ms, old)
+            step = core.history(asked, last_try=True, changes_only=True)
+            assert step is not None
+            assert step.checked == []
+            assert [type(event) for event in step.events] == [History]
+        assert pass_time(core, DUE_MS).wanted == [DayWanted("QQQ", DAY_MS)]
+
 
 class TestWhat:
     @staticmethod
