@@ -34,7 +34,7 @@ from libs.common.events import (
 from libs.common.subjects import partition_of
 from services.ingest import wire
 from services.ingest.level_one import TICK_MOVED, TICK_OUT_OF_SESSION, TICK_RESET
-from services.ingest.minutes import HISTORY_DAYS_MAX
+from services.ingest.minutes import CLOSE_GRACE_MS, HISTORY_DAYS_MAX
 from services.ingest.steps import REJECTS_PER_FRAME_MAX, DayAnswer, DayWanted, Step
 from services.ingest.tickers import Ticker, pack_memory, unpack_memory
 from services.ingest.wire import BadItem
@@ -81,16 +81,22 @@ class Core:
         for name in self._active:
             self._ticker(name)
 
-    def watch(self, tickers: Iterable[str], bars: Iterable[str]) -> None:
+    def watch(self, tickers: Iterable[str], bars: Iterable[str]) -> Step:
         """Do as `begin` does while a connection lives; bars flow of those in `bars` at most."""
-        before = self._active
+        before, step = self._active, Step(self.broker_ms)
         self.begin(tickers)
+        for name in sorted(before - self._active):
+            for gap in self._tickers[name].minutes.left(self.broker_ms):
+                day_ms, over_ms = calendar.day_start_ms(gap.from_ms), gap.to_ms + CLOSE_GRACE_MS
+                step.events.append(gap)
+                step.wanted.append(DayWanted(name, day_ms, over_ms))
         trading_since_ms = _trading_since_ms(self.broker_ms)
         for name in self._active - before:
             self._tickers[name].level_one.interrupted("added", trading_since_ms)
             self._checks_wanted = None  # it may have been away over sessions
         for name in before.union(self._active).difference(bars):
             self._tickers[name].minutes.stopped()
+        return step
 
     @property
     def active(self) -> frozenset[str]:
@@ -353,14 +359,16 @@ class Core:
     def _want_checks(self, step: Step) -> None:
         """Once after each session, and for those that were over while nobody was there.
 
-        A day with an open gap is asked for anyway, and is checked when that is closed.
+        A day with an open gap is checked when that is closed; it is asked for anyway, of a ticker
+        whose bars do not flow from here.
         """
         last = _last_over(self.broker_ms).day
         if last == self._checks_wanted:
             return
         self._checks_wanted = last
-        for name in sorted(self.known - self._active):  # nobody else asks for what they miss
-            step.wanted += [DayWanted(name, day_ms) for day_ms in self._tickers[name].minutes.gaps]
+        for name, ticker in sorted(self._tickers.items()):
+            if not ticker.minutes.flowing:
+                step.wanted += [DayWanted(name, day_ms) for day_ms in ticker.minutes.gaps]
         for name, session in self._due(last):
             day_ms = calendar.day_start_ms(session.pre_open_ms)
             if day_ms not in self._tickers[name].minutes.gaps:
@@ -372,8 +380,7 @@ class Core:
         Of a ticker that was taken once these are the ones up to the last that it was; of one that
         never was, and of which somebody asked for past days, there are none.
         """
-        found = []
-        horizon_ms = self.broker_ms - HISTORY_DAYS_MAX * _DAY_MS
+        found, horizon_ms = [], self.broker_ms - HISTORY_DAYS_MAX * _DAY_MS
         for name in sorted(self.known):
             minutes, until = self._tickers[name].minutes, last
             if name not in self._active:

@@ -139,6 +139,15 @@ class Minutes:
         self.flowing = False
         self.expected_ms = 0
 
+    def left(self, broker_ms: int) -> list[Gap]:
+        """Nobody asks for bars any more: that of the running minute does not come."""
+        if not self.flowing:
+            return []
+        end_ms = broker_ms - broker_ms % MINUTE_MS + MINUTE_MS
+        return self._missing(
+            max(self.last_ms + MINUTE_MS, end_ms - 2 * MINUTE_MS), end_ms, "removed"
+        )
+
     def flows(self, broker_ms: int, cause: str) -> list[Gap]:
         """Bars flow from now on: the minutes since `interrupted` may be missing too.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from libs.common import calendar
 from libs.common.bus import Bus, StreamState
@@ -248,9 +249,10 @@ class Ingest:
         elif isinstance(item, Connected):
             self._core.connected(item.cause)
         elif isinstance(item, Watched):
-            self._core.watch(item.tickers, item.bars)
+            self._publish(self._core.watch(item.tickers, item.bars))
         elif isinstance(item, BarsWanted):
-            self._publish(self._core.interrupted(item.tickers, item.cause))
+            step = self._core.interrupted(item.tickers, item.cause)
+            self._publish(step if item.ask else replace(step, wanted=[]))
         elif isinstance(item, BarsFlow):
             self._publish(self._core.flowing(item.tickers, item.cause))
         elif isinstance(item, Answered):

@@ -53,6 +53,7 @@ _HOURS_AGAIN_MS = 3_600_000  # an early close may be announced at any hour
 _HOURS_RETRY_S = 60.0
 _HOURS_APART_S_MIN = 1.0
 _LEFT_OUT_EVERY_MS = 900_000  # how often history stands in for bars that the broker does not send
+_LISTED_EVERY_MS = 120_000  # and how often these are listed as gaps
 # Nobody at fault: the broker or the line ended it, as they do at night.
 _PLAIN_CAUSES = frozenset({"silence", "stopped", "reconnect"})
 
@@ -116,7 +117,8 @@ class Session:
         self._reading: asyncio.Timeout | None = None
         self._nudged = False
         self._left_out: tuple[str, ...] = ()  # tickers for which history stands in
-        self._left_out_ms = 0  # since when
+        self._left_out_ms = 0  # when it was asked for last
+        self._listed_ms = 0  # when their gaps were listed last
         self._patience = Patience(
             self._hours,
             first_s=settings.ingest_reconnect_first_ms / 1000,
@@ -259,14 +261,17 @@ class Session:
 
     def _stand_in(self) -> None:
         """Let price history stand in, now and then, for the bars that the broker does not send."""
-        left_out = self._subscriber.left_out
+        left_out, now_ms = self._subscriber.left_out, self._core.broker_ms
         if left_out != self._left_out:
-            self._left_out, self._left_out_ms = left_out, 0
-        if not left_out or self._core.broker_ms - self._left_out_ms < _LEFT_OUT_EVERY_MS:
+            self._left_out, self._left_out_ms, self._listed_ms = left_out, 0, 0
+        if not left_out or now_ms - self._listed_ms < _LISTED_EVERY_MS:
             return
-        if not self._left_out_ms or self._hours.awake(self._core.broker_ms):
-            self._inbox.put(BarsWanted(left_out, "symbol_limit"))
-        self._left_out_ms = self._core.broker_ms
+        ask = now_ms - self._left_out_ms >= _LEFT_OUT_EVERY_MS
+        if not self._left_out_ms or self._hours.awake(now_ms):
+            self._inbox.put(BarsWanted(left_out, "symbol_limit", ask))
+        self._listed_ms = now_ms
+        if ask:
+            self._left_out_ms = now_ms
 
     # -- between two connections --
 

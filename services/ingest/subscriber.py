@@ -39,10 +39,14 @@ class Watched(Struct, frozen=True):
 
 
 class BarsWanted(Struct, frozen=True):
-    """The bars of these tickers are about to be asked for."""
+    """The bars of these tickers are about to be asked for, or do not come otherwise.
+
+    Without `ask` the minutes that are missing are listed only, and history is asked for later.
+    """
 
     tickers: tuple[str, ...]
     cause: str
+    ask: bool = True
 
 
 class BarsFlow(Struct, frozen=True):

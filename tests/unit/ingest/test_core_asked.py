@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from libs.common.events import Gap, HistoryBar
 from services.ingest.core import Core, DayAnswer, Step
-from services.ingest.minutes import MINUTE_MS
+from services.ingest.minutes import CLOSE_GRACE_MS, MINUTE_MS
 from tests.unit.ingest.builders import OPEN_MS, bar, chart, heartbeat, image, level_one
 from tests.unit.ingest.test_core import (
     BEFORE,
@@ -44,12 +44,28 @@ class TestWatching:
         core.step(level_one(now, delta("SPY", 10.1, 101, now)))
         core.watch(["QQQ"], ["QQQ"])
         late = core.step(heartbeat(now + 10 * MINUTE_MS))
-        assert not [wanted for wanted in late.wanted if wanted.ticker == "SPY"]
+        assert "overdue_bar" not in late.notes
         assert reasons(core.step(level_one(now, delta("SPY", 10.2, 102, now)))) == [
             "unknown_ticker"
         ]
         assert core.active == {"QQQ"}
         assert core.known == set(TICKERS)
+
+    def test_the_last_minute_of_a_ticker_that_goes_is_missing(self) -> None:
+        """Its bar was to come; history brings it once it is over."""
+        core, now = running(), OPEN_MS + 6 * MINUTE_MS + 20_000
+        core.history(answer(OPEN_MS + 5 * MINUTE_MS, *range(5)), last_try=True)
+        core.step(chart(now, bar("QQQ", OPEN_MS + 5 * MINUTE_MS, volume=5)))
+        step = core.watch(["SPY"], ["SPY"])
+        (gap,) = step.events
+        assert isinstance(gap, Gap)
+        minute_ms = OPEN_MS + 6 * MINUTE_MS
+        assert (gap.cause, gap.from_ms, gap.to_ms) == ("removed", minute_ms, minute_ms + MINUTE_MS)
+        (wanted,) = step.wanted
+        assert wanted.after_ms == gap.to_ms + CLOSE_GRACE_MS
+        filled = core.history(answer(wanted.after_ms, *range(7)), last_try=False)
+        assert kinds(filled) == ["History", "Gap"]
+        assert core.watch(["SPY"], ["SPY"]).events == []
 
     def test_a_ticker_whose_bars_are_dropped_waits_for_none(self) -> None:
         """Its quotes go on."""
@@ -57,7 +73,7 @@ class TestWatching:
         core.watch(TICKERS, ["QQQ"])
         assert kinds(core.step(level_one(now, delta("SPY", 10.1, 101, now)))) == ["Tick"]
         late = core.step(heartbeat(now + 10 * MINUTE_MS))
-        assert not [wanted for wanted in late.wanted if wanted.ticker == "SPY"]
+        assert "overdue_bar" not in late.notes
 
 
 class TestDaysAgain:
