@@ -196,6 +196,12 @@ class Requests:
     async def _add(self, asked: AddTickers, _: str, desk: Desk) -> Done:
         self._require_known(asked.tickers)
         tickers = watchlist.added(desk.tickers, asked.tickers, first=asked.first)
+        most = self._settings.polled_max
+        if self._settings.ingest_feed == "poll" and len(tickers) > most:
+            raise Refusal(
+                f"that makes {len(tickers)} tickers, but polling has requests for {most} only: "
+                f"remove {len(tickers) - most} others first"
+            )
         fresh = [ticker for ticker in dict.fromkeys(asked.tickers) if ticker not in desk.tickers]
         text = f"added {', '.join(fresh)}" if fresh else "on the list already"
         text += f"; {len(tickers)} tickers"

@@ -89,14 +89,22 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
         if problems:
             raise ValueError("; ".join(problems))
 
+    @property
+    def polled_max(self) -> int:
+        """How many tickers the budget can poll; what it leaves besides is for price history."""
+        most = int(self.ingest_requests_per_minute_max * _POLLED_SHARE)
+        return max(0, most - self._quotes_per_minute)
+
+    @property
+    def _quotes_per_minute(self) -> int:
+        return math.ceil(60_000 / self.ingest_poll_quotes_ms)
+
     def _too_much_to_poll(self) -> list[str]:
-        """Polling needs some of the budget all the time; the rest is for price history."""
-        quotes = math.ceil(60_000 / self.ingest_poll_quotes_ms)
-        bars_max = int(self.ingest_requests_per_minute_max * _POLLED_SHARE) - quotes
-        if len(self.tickers) <= bars_max:
+        if len(self.tickers) <= self.polled_max:
             return []
         return [
-            f"KITE_INGEST_FEED: poll asks {len(self.tickers)} times a minute for bars and {quotes} "
-            f"times for quotes; {self.ingest_requests_per_minute_max} requests a minute leave room "
-            f"for {max(0, bars_max)} tickers: name fewer, or raise KITE_INGEST_POLL_QUOTES_MS"
+            f"KITE_INGEST_FEED: poll asks {len(self.tickers)} times a minute for bars and "
+            f"{self._quotes_per_minute} times for quotes; {self.ingest_requests_per_minute_max} "
+            f"requests a minute leave room for {self.polled_max} tickers: name fewer, or raise "
+            "KITE_INGEST_POLL_QUOTES_MS"
         ]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from libs.common.events import Bar, Clock, Gap, Tick
+from tests.integration.ingest.desk import answered
 from tests.integration.ingest.stage import DEADLINE_S, TICKERS, Stage, keys
 from tests.waiting import eventually_async
 
@@ -79,6 +80,28 @@ def test_an_outage_is_a_gap_that_is_filled(play: Play) -> None:
         assert {gap.cause for gap in gaps} == {"reconnect"}
         assert {gap.series for gap in gaps} == {"ticks", "bars"}
         await on.check_bars()
+
+    play(scenario, speed=60)
+
+
+def test_tickers_come_and_go_while_it_polls(play: Play) -> None:
+    """As on a socket; and no more than the budget has room for."""
+
+    async def scenario(on: Stage) -> None:
+        few = {"KITE_TICKERS": "QQQ,SPY", "KITE_INGEST_REQUESTS_PER_MINUTE_MAX": "670"}
+        async with on.ingest(**POLL | few):
+            await on.until(Bar, 4)
+            answer = await answered(on.bus, "tickers-add", tickers=["NVDA"])
+            assert (answer.ok, answer.text) == (True, "added NVDA; 3 tickers")
+            answer = await answered(on.bus, "tickers-add", tickers=["IWM"])
+            assert not answer.ok
+            assert "polling has requests for 3 only: remove 1 others first" in answer.text
+            answer = await answered(on.bus, "tickers-remove", tickers=["SPY"])
+            assert answer.ok
+            bars = len(await on.events(Bar))
+            found = await on.until(Bar, bars + 6)
+            assert "NVDA" in {bar.ticker for bar in found}
+        await on.until_settled()
 
     play(scenario, speed=60)
 
