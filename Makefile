@@ -10,7 +10,7 @@ SPREAD := -n auto --maxprocesses 4 --dist loadfile
 # Folders with Python code; those that are not there yet are left out.
 CODE := $(wildcard services libs cli deploy tests benchmarks)
 # Markers of the tests that need more than Python; each has a verb of its own.
-NEEDS_MORE := chromium or docker or sshd
+NEEDS_MORE := chromium or docker or sshd or soak
 SERVICE_GROUPS := ingest indicators signals writer simulator gateway notifier init backup \
 	export cli kite
 # Exact versions and hashes for all platforms; no address of an index, because mirrors differ.
@@ -85,8 +85,9 @@ containers: ## deploy over ssh; build the images, run them, try their walls; nee
 release: ## build the images of this commit and what a host needs with them; needs Docker
 	$(RUN) -m deploy.release $(VERSION)
 
-faults: ## strike the running stack again and again and compare (ARGS="--trials 100")
+faults: ## strike the running stack again and again, and let weeks go by (ARGS="--trials 100")
 	$(RUN) -m tests.faults $(ARGS)
+	@$(if $(filter --rows --replay --sensitivity,$(ARGS)),,$(PYTEST) -m soak)
 
 # Pytest ends with 5 when no test carries the marker; a marker without tests is no failure.
 marked = $(PYTEST) $(2) -m $(1) $(ARGS) || { code=$$?; \

@@ -101,7 +101,7 @@ class TestNights:
                 await on.until_settled()
             await on.check_bars([TICKER])
 
-        weeks(scenario, WEDNESDAY, WEDNESDAY + dt.timedelta(days=1), start="2026-11-18T18:00",
+        weeks(scenario, WEDNESDAY, WEDNESDAY + dt.timedelta(days=1), start="2026-11-18T12:00",
               speed=4_000)  # fmt: skip
 
     def test_a_broker_that_stays_open_at_night_is_kept(self, weeks: Any) -> None:
@@ -175,7 +175,7 @@ class TestWhatTheBrokerSays:
             assert holiday not in days
             await on.check_bars([TICKER])
 
-        weeks(scenario, WEDNESDAY, holiday + dt.timedelta(days=1), start="2026-11-18T18:00",
+        weeks(scenario, WEDNESDAY, holiday + dt.timedelta(days=1), start="2026-11-18T12:00",
               speed=8_000)  # fmt: skip
 
     def test_an_unexpected_early_close_is_respected_and_said(self, weeks: Any) -> None:
@@ -224,6 +224,8 @@ class TestWhatTheBrokerSays:
         weeks(scenario, WEDNESDAY, WEDNESDAY, start="2026-11-18T10:00", speed=600)
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(600)
 class TestWeeks:
     def test_a_week_with_the_end_of_summer_time_and_of_the_login(self, weeks: Any) -> None:
         """Thursday to Friday of the week after: one process, one new login, nothing missing."""
@@ -250,7 +252,7 @@ class TestWeeks:
             check_quiet_nights(on, login, last)
             await check_complete(on, login, last)
 
-        weeks(scenario, login, last, start="2026-10-29T12:00")
+        weeks(scenario, login, last, start="2026-10-29T12:00", speed=6_000)
 
     def test_thanksgiving_week(self, weeks: Any) -> None:
         """A holiday, a half day, a weekend: idle, there in time, and nothing missing."""
@@ -273,7 +275,7 @@ class TestWeeks:
             check_quiet_nights(on, first, last)
             await check_complete(on, first, last)
 
-        weeks(scenario, first, last, start="2026-11-24T12:00")
+        weeks(scenario, first, last, start="2026-11-24T12:00", speed=6_000)
 
 
 def check_quiet_nights(on: Stage, first: dt.date, last: dt.date) -> None:
