@@ -90,7 +90,9 @@ def test_a_key_of_the_callers_is_handed_on(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("text", "mode"), [("no key", 0o600), (Key.new().text, 0o644)])
+@pytest.mark.parametrize(
+    ("text", "mode"), [("no key", 0o600), (Key.new().text, 0o644)], ids=["no key", "open to others"]
+)
 def test_a_key_that_cannot_be_trusted_is_refused(tmp_path: Path, text: str, mode: int) -> None:
     """In one line, and it stays."""
     place = tmp_path / "keys" / "schwab-token.key"
