@@ -97,7 +97,7 @@ _GAPS = Table(
     "gaps",
     (
         Column("id"), _TICKER, Column("series"), Column("started_at", "time"),
-        Column("ended_at", "time"), Column("cause"), Column("state"),
+        Column("ended_at", "time"), Column("cause"), Column("state"), Column("reason"),
     ),
     "t.started_at, t.id",
     at="started_at",

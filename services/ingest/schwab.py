@@ -50,6 +50,7 @@ from services.ingest.candles import minutes_of
 from services.ingest.hours import hours_of
 from services.ingest.oauth import AccountSession, mounts
 from services.ingest.quotes import Quotes, quotes_of
+from services.ingest.refusals import CommandRefused, Denied, RequestFailed, require_ok
 from services.ingest.subscriptions import SubscriptionCut
 from services.ingest.wire import Reject
 
@@ -82,22 +83,6 @@ Take = Callable[[int, int, dict[str, Any] | Reject], None]
 
 # What came of fetching a new access token. Only a person can mend `refused`, by logging in.
 RefreshOutcome = Literal["renewed", "refused", "failed"]
-
-
-class Denied(Exception):
-    """The broker does not accept the token: refresh it or log in again."""
-
-
-class RequestFailed(Exception):
-    """A REST request failed for now; the budget sees to it that the broker is left alone."""
-
-
-class CommandRefused(Exception):
-    """The broker does not carry out a command, for a reason that no new token mends."""
-
-    def __init__(self, code: int, text: str) -> None:
-        self.code = code
-        super().__init__(text)
 
 
 class Account:
@@ -207,7 +192,7 @@ class Account:
         await self._require_token(response)
         if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.NOT_FOUND):
             return None, 0
-        _require_ok(response, "price history")
+        require_ok(response, "price history")
         try:
             return minutes_of(response.content, start_ms, end_ms)
         except ValueError as error:
@@ -222,7 +207,7 @@ class Account:
         response = await self._guarded(
             client.get_market_hours([client.MarketHours.Market.EQUITY], date=day)
         )
-        _require_ok(response, "market hours")
+        require_ok(response, "market hours")
         try:
             return hours_of(response.content, day)
         except ValueError as error:
@@ -237,7 +222,7 @@ class Account:
         fields = [AsyncClient.Quote.Fields.QUOTE]
         response = await self._guarded(self.client().get_quotes(tickers, fields=fields))
         await self._require_token(response)
-        _require_ok(response, "quotes")
+        require_ok(response, "quotes")
         try:
             return quotes_of(response.content, response.headers.get("Date"))
         except ValueError as error:
@@ -387,7 +372,7 @@ class Connection:
         try:
             await self._command(self._stream.login(arguments), 2 * self._answer_s_max)
         except UnexpectedResponseCode as error:
-            code, text = _answer_code(error), _answer_text(error)
+            code, text = _answered(error)
             raise (Denied(text) if code == LOGIN_DENIED else CommandRefused(code, text)) from None
         except httpx.HTTPStatusError as error:
             if error.response.status_code == httpx.codes.UNAUTHORIZED:
@@ -449,7 +434,7 @@ class Connection:
             try:
                 await self._command(command(), self._answer_s_max)
             except UnexpectedResponseCode as error:
-                code, text = _answer_code(error), _answer_text(error)
+                code, text = _answered(error)
                 if code == SYMBOL_LIMIT:
                     raise SubscriptionCut(text) from None
                 if last_try or code not in FAILED_COMMANDS:
@@ -503,19 +488,10 @@ class _Tap(StreamJsonDecoder):  # type: ignore[misc]  # the library has no types
         return answer.message
 
 
-def _require_ok(response: httpx.Response, what: str) -> None:
-    if response.status_code != httpx.codes.OK:
-        raise RequestFailed(f"{what}: HTTP {response.status_code}")
-
-
-def _answer_code(error: UnexpectedResponseCode) -> int:
-    return int(error.response["response"][0]["content"]["code"])
-
-
-def _answer_text(error: UnexpectedResponseCode) -> str:
+def _answered(error: UnexpectedResponseCode) -> tuple[int, str]:
     content = error.response["response"][0]["content"]
     text = re.sub(r"[^\x20-\x7e]", "?", content["msg"])[: wire.EXCERPT_CHARS_MAX]
-    return f"{code_name(content['code'])}: {text}"
+    return int(content["code"]), f"{code_name(content['code'])}: {text}"
 
 
 def _datetime(ms: int) -> datetime:

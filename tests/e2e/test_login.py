@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from deploy.simulated_app import APP_SECRET
 from libs.common.token_file import TokenFile
 from tests.e2e.stack import REPOSITORY, Stack
 from tests.servers import temporary_home
 from tests.waiting import eventually
+
+pytestmark = pytest.mark.soak
 
 FREE_PORTS = ("--port", "0", "--nats-port", "0", "--postgres-port", "0")
 # Long enough to be ready before it ends, also on a slow machine.

@@ -16,6 +16,8 @@ from tests.e2e.stack import Stack
 from tests.servers import temporary_home
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.soak
+
 DEADLINE_S = 60.0
 SPAN = ("--from", "2026-11-09", "--to", "2026-11-13")
 _START = "2026-11-20T10:30"

@@ -163,6 +163,7 @@ def _read(text: str, value: object) -> object:
         return text or None
     if isinstance(value, Decimal):
         assert text == str(value)  # with its zeros
+        return Decimal(text)
     if isinstance(value, int):
         return int(text)
     return text

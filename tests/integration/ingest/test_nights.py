@@ -21,6 +21,8 @@ from libs.common.events import Bar, Gap, History, Tick
 from tests.integration.ingest.stage import Running, Stage, keys, stage
 from tests.waiting import eventually_async
 
+pytestmark = pytest.mark.soak
+
 TICKER = "QQQ"
 DEADLINE_S = 90.0
 HALF_HOUR_MS = 1_800_000
@@ -224,7 +226,6 @@ class TestWhatTheBrokerSays:
         weeks(scenario, WEDNESDAY, WEDNESDAY, start="2026-11-18T10:00", speed=600)
 
 
-@pytest.mark.soak
 @pytest.mark.timeout(600)
 class TestWeeks:
     def test_a_week_with_the_end_of_summer_time_and_of_the_login(self, weeks: Any) -> None:

@@ -134,7 +134,9 @@ class TestBusAway:
                 await on.until(Bar, count + 6)
                 await on.until_settled()
             causes = {(gap.series, gap.cause) for gap in await on.events(Gap)}
-            assert {("ticks", "spool_full"), ("bars", "spool_full")} <= causes
+            assert ("ticks", "spool_full") in causes
+            # A bar that is late because of it may be missed before there is no room for any.
+            assert {("bars", "spool_full"), ("bars", "overdue_bar")} & causes
             check_keys(await on.events(Tick))
             await on.check_bars()
 

@@ -38,6 +38,8 @@ from tests.integration.ingest.stage import DEADLINE_S, TICKERS, Running, Stage
 from tests.schwab_client import KEY, SECRET
 from tests.waiting import eventually_async
 
+pytestmark = pytest.mark.soak
+
 Play = Callable[..., None]
 
 T = TypeVar("T", Tick, Bar)

@@ -206,6 +206,9 @@ class TestOneRefresher:
             async with simulator(rotate_refresh_token=True) as broker:
                 token_file = TokenFile(tmp_path / "token.json")
                 await log_in(broker, token_file)
+                wrapped = token_file.read()
+                wrapped["token"]["expires_at"] -= 60  # made a minute ago, not in this second
+                token_file.write(wrapped)
                 heard: list[str] = []
                 accounts = [account_of(token_file, broker, heard.append) for _ in range(4)]
                 for account in accounts:

@@ -19,9 +19,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
-import json
 from collections.abc import Callable
 
 import pytest
@@ -30,6 +28,8 @@ from libs.common import calendar
 from libs.common.events import Bar, Gap, History, Tick
 from tests.integration.ingest.stage import DEADLINE_S, TICKERS, Running, Stage
 from tests.waiting import eventually_async
+
+pytestmark = pytest.mark.soak
 
 Play = Callable[..., None]
 
@@ -66,8 +66,7 @@ def test_rotation_of_the_refresh_token(play: Play, rotates: bool, once: bool) ->
     """Three access tokens one after the other; what is on disk is good for the next process."""
 
     async def scenario(on: Stage) -> None:
-        path = on.home / "token.json"
-        first = json.loads(await asyncio.to_thread(path.read_bytes))
+        first = on.token_file.read()
         async with on.ingest() as running:
             await on.until(Tick, 3)
             for times in (1, 2, 3):
@@ -75,7 +74,7 @@ def test_rotation_of_the_refresh_token(play: Play, rotates: bool, once: bool) ->
                 await on.broker.faults(next={"drop": 1})
                 await reconnected(running, "reconnect", times)
                 await refreshes(running, "renewed", times)
-        last = json.loads(await asyncio.to_thread(path.read_bytes))
+        last = on.token_file.read()
         assert (last["token"]["refresh_token"] != first["token"]["refresh_token"]) is rotates
         assert last["creation_timestamp"] == first["creation_timestamp"]
         count = len(await on.events(Tick))
@@ -267,8 +266,7 @@ def test_too_many_requests(play: Play, body: str, retry_after_s: int) -> None:
             await on.until(Tick, 6)
             assert running.metric("kite_ingest_reconnects_total", cause="reconnect") == 0
             await eventually_async(lambda: running.runtime.health.ready, DEADLINE_S, "ready")
-        token = json.loads(await asyncio.to_thread((on.home / "token.json").read_bytes))["token"]
-        assert token["access_token"].startswith("I0.")
+        assert on.token_file.read()["token"]["access_token"].startswith("I0.")
 
     play(scenario, requests_per_minute=3, too_many_body=body, retry_after_s=retry_after_s)
 
