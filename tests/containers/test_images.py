@@ -149,8 +149,10 @@ def postgres(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         .with_env("POSTGRES_PASSWORD", passwords[SUPERUSER])
         .with_exposed_ports(5432)
     )
-    with container:
+    with container, pytest.MonkeyPatch.context() as patched:
         server = published(container, 5432, passwords)
+        # The bridge of this machine, and without TLS, as in compose.
+        patched.setenv("KITE_PG_PRIVATE_HOST", server.host)
         eventually(lambda: answers(server), ANSWERS_WITHIN_S, "Postgres answers")
         asyncio.run(make_accounts(lambda name: server.dsn(SUPERUSER, name), passwords))
         yield cast(PostgresServer, server)
