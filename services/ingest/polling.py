@@ -30,7 +30,8 @@ from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
 from services.ingest.minutes import MINUTE_MS
 from services.ingest.quotes import Quotes
-from services.ingest.schwab import Account, RequestFailed
+from services.ingest.refusals import BrokerBehind, RequestFailed
+from services.ingest.schwab import Account
 from services.ingest.session import Connected, Wire
 from services.ingest.settings import Settings
 from services.ingest.subscriber import Subscriber
@@ -46,10 +47,6 @@ _QUOTE_FIELDS = {
     "1": "bidPrice", "2": "askPrice", "3": "lastPrice",
     "8": "totalVolume", "34": "quoteTime", "35": "tradeTime",
 }  # fmt: skip
-
-
-class _BrokerBehind(Exception):
-    """The broker's time lies before what the store holds."""
 
 
 class _AnyList:
@@ -148,7 +145,7 @@ class Polling:
             cause = self._failed("token", error)
             await asyncio.sleep(_TOKEN_PAUSE_S)
             return cause
-        except _BrokerBehind as error:
+        except BrokerBehind as error:
             cause = self._failed("reconnect", error)
             await asyncio.sleep(_CLOSED_PAUSE_S)
             return cause
@@ -161,10 +158,7 @@ class Polling:
         self._health.require("schwab", "asking for quotes")
         quotes = await self._quotes()
         if not self._core.login(quotes.broker_ms):
-            raise _BrokerBehind(
-                f"broker time {quotes.broker_ms} lies before {self._core.broker_ms}, up to which "
-                "the store is filled; use an empty store for another time"
-            )
+            raise BrokerBehind(quotes.broker_ms, self._core.broker_ms)
         await self._begin(cause, quotes.broker_ms)
         rounds = Rounds(quotes.broker_ms)
         going_on: asyncio.Task[None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-__all__ = ["CommandRefused", "Denied", "RequestFailed", "require_ok"]
+__all__ = ["BrokerBehind", "CommandRefused", "Denied", "RequestFailed", "require_ok"]
 
 
 class Denied(Exception):
@@ -21,6 +21,16 @@ class CommandRefused(Exception):
     def __init__(self, code: int, text: str) -> None:
         self.code = code
         super().__init__(text)
+
+
+class BrokerBehind(Exception):
+    """The broker's time lies before what the store holds; both are in milliseconds."""
+
+    def __init__(self, broker_ms: int, known_ms: int) -> None:
+        super().__init__(
+            f"broker time {broker_ms} lies before {known_ms}, up to which the store is filled; use "
+            "an empty store for another time"
+        )
 
 
 def require_ok(response: httpx.Response, what: str) -> None:

@@ -88,7 +88,8 @@ RefreshOutcome = Literal["renewed", "refused", "failed"]
 class Account:
     """The REST side of one account; builds its client anew from the token file when in doubt.
 
-    Every request takes its pass from `budget`, those of the library for a token too.
+    Every request takes its pass from `budget`, those of the library for a token too. `login_read`
+    is set whenever another login than before was read from the file, whoever came to read it.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Account:
         self._on_refresh = on_refresh
         self._budget = budget
         self._token_created_s: float | None = None
+        self.login_read = asyncio.Event()
         self._key = key
         self._secret = secret
         self._token_file = TokenFile(token_path, token_key)
@@ -147,12 +149,10 @@ class Account:
 
         Raises TokenInvalid when there is no usable token at all.
         """
-        if self._client is not None and self._token_file.is_newer_than(self._created_s()):
+        known_s = self._token_created_s or 0.0
+        if self._client is not None and self._token_file.is_newer_than(known_s):
             await self.forget_client()
         self.client()
-        return self._created_s()
-
-    def _created_s(self) -> float:
         return self._token_created_s or 0.0
 
     async def forget_client(self) -> None:
@@ -207,15 +207,12 @@ class Account:
         response = await self._guarded(
             client.get_market_hours([client.MarketHours.Market.EQUITY], date=day)
         )
+        await self._require_token(response)
         require_ok(response, "market hours")
         try:
             return hours_of(response.content, day)
         except ValueError as error:
             raise RequestFailed(str(error)) from None
-
-    def has_newer_login(self) -> bool:
-        """Whether somebody has logged in since the token that was read last."""
-        return self._token_file.is_newer_than(self._token_created_s or 0.0)
 
     async def quotes(self, tickers: Sequence[str]) -> Quotes:
         """Return the quotes of some tickers; raises RequestFailed, TokenInvalid."""
@@ -284,6 +281,8 @@ class Account:
     def _build(self) -> AsyncClient:
         content = self._token_file.read()
         created_s = float(content["creation_timestamp"])
+        if created_s != self._token_created_s:
+            self.login_read.set()
         self._token_created_s = created_s
         metadata = TokenMetadata.from_loaded_token(content, self._token_file.write)
         register_redactions(metadata.token)

@@ -13,6 +13,7 @@ the broker for the hours of each day, because the calendar does not know everyth
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -31,14 +32,8 @@ from services.ingest.hours import Hours
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
 from services.ingest.patience import Cause, Patience, Pause
-from services.ingest.schwab import (
-    EVICTED,
-    Account,
-    CommandRefused,
-    Connection,
-    Denied,
-    RequestFailed,
-)
+from services.ingest.refusals import BrokerBehind, CommandRefused, Denied, RequestFailed
+from services.ingest.schwab import EVICTED, Account, Connection
 from services.ingest.settings import Settings
 from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
 from services.ingest.wire import Reject
@@ -47,7 +42,6 @@ __all__ = ["Connected", "Item", "Session", "Wire"]
 
 _FROZEN_FRAMES_MIN = 100
 _FROZEN_MEANS = 50
-_LOGIN_POLL_S = 2.0  # how soon a new login is taken up while the old one does not do
 _HOURS_POLL_S = 0.25
 _HOURS_AGAIN_MS = 3_600_000  # an early close may be announced at any hour
 _HOURS_RETRY_S = 60.0
@@ -73,10 +67,6 @@ class Connected(Struct, frozen=True):
 
 
 Item = Wire | Connected | Watched | BarsWanted | BarsFlow
-
-
-class _BrokerBehind(Exception):
-    """The broker's time lies before what the store holds."""
 
 
 class _Silence(Exception):
@@ -171,6 +161,7 @@ class Session:
 
     async def _connect_once(self, cause: Cause) -> Cause:
         """Live through one connection and return why it ended."""
+        self._account.login_read.clear()
         connection = Connection(
             self._account,
             self._clock,
@@ -189,7 +180,7 @@ class Session:
             return self._failed("denied", error)
         except _Silence as error:
             return self._failed("silence", error)
-        except _BrokerBehind as error:
+        except BrokerBehind as error:
             return self._failed("refused", error)
         except CommandRefused as error:
             return self._failed("evicted" if error.code == EVICTED else "refused", error)
@@ -207,10 +198,7 @@ class Session:
         self._health.require("schwab", "logging in")
         broker_ms = await connection.login()
         if not self._core.login(broker_ms):
-            raise _BrokerBehind(
-                f"broker time {broker_ms} lies before {self._core.broker_ms}, up to which the "
-                "store is filled; use an empty store for another time"
-            )
+            raise BrokerBehind(broker_ms, self._core.broker_ms)
         self._inbox.put(Connected(cause))
         await self._subscriber.begin(connection, cause, self._core.broker_ms)
         self._left_out = ()
@@ -296,18 +284,13 @@ class Session:
             self._health.met("schwab")
 
     async def _wait(self, wall_s: float, cause: Cause) -> None:
-        """Wait, but not longer than until somebody has logged in anew, if that is what it needs."""
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + wall_s
+        """Wait, but not longer than until another login is there, if that is what it needs."""
         if cause not in ("token", "denied"):
             await asyncio.sleep(wall_s)
             return
-        while (left_s := end_s - loop.time()) > 0:
-            await asyncio.sleep(min(left_s, _LOGIN_POLL_S))
-            if self._account.has_newer_login():
-                self._log.info("schwab.newer_login")
-                await self._account.forget_client()
-                return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(wall_s):
+                await self._account.login_read.wait()
 
     # -- hours --
 
