@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
-from types import TracebackType
 from typing import Any
 
 import asyncpg
@@ -27,6 +26,7 @@ from msgspec import Struct
 
 from libs.common import calendar, subjects
 from libs.common.errors import StoreUnavailable
+from libs.common.opening import OpensWith
 from libs.common.postgres import Pool, pooler_hint
 from services.gateway import queries
 from services.gateway.answers import Gap, Service, Signal
@@ -102,7 +102,7 @@ class LastPrice(Struct, frozen=True):
     price: float
 
 
-class Store:
+class Store(OpensWith):
     """Reads over a few connections, made when they are needed; used as a context manager."""
 
     def __init__(self, dsn: str, *, by_transaction: bool = False) -> None:
@@ -124,18 +124,7 @@ class Store:
             },
             by_transaction=by_transaction,
         )
-
-    async def __aenter__(self) -> Store:
-        await self._pool.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._pool.__aexit__(kind, error, traceback)
+        super().__init__(self._pool)
 
     async def ping(self) -> None:
         """Return if the database answers."""

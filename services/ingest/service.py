@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from libs.common import calendar
 from libs.common.bus import Bus, StreamState
+from libs.common.directory_lock import locked
 from libs.common.errors import BusUnavailable
 from libs.common.events import History
 from libs.common.market_clock import MarketClock
@@ -38,7 +39,7 @@ from services.ingest.requests import Requests
 from services.ingest.schwab import Account, RequestFailed
 from services.ingest.session import Connected, Item, Session, Wire
 from services.ingest.settings import Settings
-from services.ingest.startup import load, locked, open_spool
+from services.ingest.startup import load, open_spool
 from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
 from services.ingest.token_keeper import TokenKeeper
 from services.ingest.wire import Reject
@@ -49,6 +50,7 @@ _HISTORY_POLL_S = 0.05
 _RESUME_EVERY_S = 1.0
 _DRAIN_S_MAX = 3.0
 _TOKEN_PAUSE_S = 10.0
+_TWO_SESSIONS = "two Schwab sessions would evict each other"
 
 
 class Answered(Struct, frozen=True):
@@ -69,7 +71,7 @@ async def serve(runtime: Runtime[Settings]) -> None:
     """Run ingest until `runtime.stop`; raises a KiteError for what waiting cannot mend."""
     settings = runtime.settings
     data_dir = Path(settings.ingest_data_dir)
-    with locked(data_dir):
+    with locked(data_dir, service="ingest", harm=_TWO_SESSIONS):
         runtime.health.require("schwab", "waiting for the bus")
         async with connect_bus(runtime) as bus:
             loaded = await load(runtime, bus)

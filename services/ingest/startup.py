@@ -2,53 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from libs.common.bus import Bus, StreamState
-from libs.common.errors import EXIT_REFUSED, BusUnavailable, KiteError, SettingsError
+from libs.common.errors import BusUnavailable, SettingsError
 from libs.common.runner import Backoff, Runtime
-from libs.common.token_file import private_folder
 from services.ingest.checkpoints import load_positions
 from services.ingest.positions import Position
 from services.ingest.settings import Settings
 from services.ingest.spool import Spool
 
-__all__ = ["AlreadyRunning", "load", "locked", "open_spool"]
-
-
-class AlreadyRunning(KiteError):
-    """Another ingest uses the same data directory."""
-
-    exit_code = EXIT_REFUSED
-
-
-@contextmanager
-def locked(data_dir: Path) -> Iterator[None]:
-    """Hold the directory for this process; raises AlreadyRunning or SettingsError."""
-    path = data_dir / "ingest.lock"
-    try:
-        private_folder(data_dir)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SettingsError(
-            [f"KITE_INGEST_DATA_DIR: {data_dir} is not writable: {error.strerror}"]
-        ) from None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise AlreadyRunning(
-            f"another ingest holds {path}; two Schwab sessions would evict each other: stop the "
-            "other one first"
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(fd)
+__all__ = ["load", "open_spool"]
 
 
 @contextmanager

@@ -15,7 +15,6 @@ All methods block; `do` runs one on the journal's own thread. One process at a t
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import os
 import sqlite3
@@ -29,6 +28,7 @@ from typing import Final, Literal, ParamSpec, TypeVar
 import msgspec
 from msgspec import Struct
 
+from libs.common.directory_lock import locked
 from libs.common.errors import EXIT_REFUSED, KiteError, SettingsError
 from libs.common.events import Signal
 from services.notifier.core import (
@@ -51,7 +51,6 @@ from services.notifier.core import (
 
 __all__ = [
     "FILE_NAME",
-    "AlreadyRunning",
     "Journal",
     "JournalAway",
     "JournalDamaged",
@@ -67,7 +66,6 @@ T = TypeVar("T")
 Recovery = Literal["repeated", "perhaps", "removed"]
 
 FILE_NAME: Final = "journal.sqlite3"
-_LOCK_NAME: Final = "notifier.lock"
 _BUSY_MS: Final = 5_000
 # How many waiting messages are looked at at once; the oldest are sent or summed up first.
 _WAITING_MAX: Final = 2_000
@@ -96,12 +94,6 @@ _WAITING: Final = (
 )
 
 _content = msgspec.json.Decoder(Content)
-
-
-class AlreadyRunning(KiteError):
-    """Another notifier uses the same directory."""
-
-    exit_code = EXIT_REFUSED
 
 
 class JournalDamaged(KiteError):
@@ -136,34 +128,12 @@ def open_at(directory: Path) -> Iterator[Journal]:
 
     Raises AlreadyRunning, JournalDamaged, or SettingsError when the directory cannot be used.
     """
-    lock = _lock(directory)
-    try:
+    with locked(directory, service="notifier", harm="two would tell everything twice"):
         journal = Journal(directory / FILE_NAME)
         try:
             yield journal
         finally:
             journal.close()
-    finally:
-        os.close(lock)
-
-
-def _lock(directory: Path) -> int:
-    path = directory / _LOCK_NAME
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SettingsError(
-            [f"KITE_NOTIFIER_DATA_DIR: {directory} is not writable: {error.strerror}"]
-        ) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise AlreadyRunning(
-            f"another notifier holds {path}; two would tell everything twice: stop the other one"
-        ) from None
-    return lock
 
 
 class Journal:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import date
-from types import TracebackType
 from typing import Any
 
 import msgspec
 
 from libs.common import failpoints
 from libs.common.errors import StoreUnavailable
+from libs.common.opening import OpensWith
 from services.writer.columns import commit_arguments
 from services.writer.core import Batch, Position
 from services.writer.rest_api import Refused, RestApi
@@ -31,7 +31,7 @@ _PING_AFTER_S = 10.0
 _IS_THERE = "42P07"  # duplicate_table
 
 
-class RestStore:
+class RestStore(OpensWith):
     """Rows by `kite_commit`; used as a context manager."""
 
     def __init__(
@@ -40,20 +40,9 @@ class RestStore:
         self._api = RestApi(
             url, key, connections_max=connections_max, statement_timeout_s=statement_timeout_s
         )
+        super().__init__(self._api)
         self._partitions: set[tuple[str, date]] = set()
         self._answered_s = float("-inf")
-
-    async def __aenter__(self) -> RestStore:
-        await self._api.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._api.__aexit__(kind, error, traceback)
 
     async def claim(self, meta: Mapping[str, str]) -> None:
         """See Store."""

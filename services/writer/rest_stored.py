@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date
-from types import TracebackType
 from typing import Any
 
 from msgspec import Struct
 
+from libs.common.opening import OpensWith
 from libs.common.subjects import INDICATORS, MARKET
 from services.writer.core import Position
 from services.writer.findings import Lane
@@ -31,23 +31,12 @@ class _Tallied(Struct):
     strangers: list[tuple[str, int, int, str]]
 
 
-class RestRows:
+class RestRows(OpensWith):
     """Reads through functions; an async context manager."""
 
     def __init__(self, url: str, key: str, *, statement_timeout_s: int) -> None:
         self._api = RestApi(url, key, connections_max=1, statement_timeout_s=statement_timeout_s)
-
-    async def __aenter__(self) -> RestRows:
-        await self._api.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._api.__aexit__(kind, error, traceback)
+        super().__init__(self._api)
 
     async def positions(self) -> dict[Lane, Position]:
         """See StoredRows."""

@@ -23,7 +23,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import date
 from io import BytesIO
-from types import TracebackType
 from typing import Any, Protocol
 
 import asyncpg
@@ -32,6 +31,7 @@ from msgspec import Struct
 from libs.common import failpoints
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch, StoreUnavailable
 from libs.common.events import Candle
+from libs.common.opening import OpensWith
 from libs.common.postgres import Pool, pooler_hint
 from libs.common.telemetry import get_logger
 from services.writer import upserts
@@ -195,7 +195,7 @@ class Store(Protocol):
         ...
 
 
-class PostgresStore:
+class PostgresStore(OpensWith):
     """Rows by text COPY and upserts over a few connections; used as a context manager.
 
     Connections are made when they are needed, so it starts while the database is away.
@@ -226,19 +226,8 @@ class PostgresStore:
             },
             by_transaction=by_transaction,
         )
+        super().__init__(self._pool)
         self._partitions: set[tuple[str, date]] = set()
-
-    async def __aenter__(self) -> PostgresStore:
-        await self._pool.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._pool.__aexit__(kind, error, traceback)
 
     async def claim(self, meta: Mapping[str, str]) -> None:
         """See Store."""

@@ -13,12 +13,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from types import TracebackType
 from typing import Any, Protocol
 
 import asyncpg
 
 from libs.common.errors import StoreUnavailable
+from libs.common.opening import OpensWith
 from libs.common.postgres import Pool, pooler_hint
 from services.writer.core import Position
 from services.writer.findings import Lane
@@ -108,7 +108,7 @@ class StoredRows(Protocol):
         ...
 
 
-class PostgresRows:
+class PostgresRows(OpensWith):
     """Reads over a connection to Postgres; an async context manager."""
 
     def __init__(self, dsn: str, *, statement_timeout_s: int, by_transaction: bool = False) -> None:
@@ -125,18 +125,7 @@ class PostgresRows:
             },
             by_transaction=by_transaction,
         )
-
-    async def __aenter__(self) -> PostgresRows:
-        await self._pool.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._pool.__aexit__(kind, error, traceback)
+        super().__init__(self._pool)
 
     async def positions(self) -> dict[Lane, Position]:
         """See StoredRows."""

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from libs.common.directory_lock import AlreadyRunning
 from libs.common.errors import SettingsError
 from services.notifier.core import Channel, Now, fold
 from services.notifier.journal import (
     FILE_NAME,
-    AlreadyRunning,
     Journal,
     JournalAway,
     JournalDamaged,
