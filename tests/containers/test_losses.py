@@ -45,8 +45,8 @@ pytestmark = [
 ]
 
 # Two cores and one disk follow this in eleven containers, with room to catch up after a strike:
-# each frame is synced before the next. So two days of trading take five minutes.
-SPEED = "300"
+# each frame is synced before the next. So two days of trading take more than four minutes.
+SPEED = "360"
 PLAYED_DAYS = 2
 TICKERS = ("META", "GE", "QQQ")
 PLAYED_WITHIN_S = 300
@@ -105,7 +105,7 @@ def playing(built: Project, recording: dict[str, Path]) -> Iterator[Project]:
             "KITE_SIM_REQUESTS_PER_MINUTE": "0",
             "KITE_SIM_LEDGER_FILE": LEDGER,
         }
-        # At this pace a second is five minutes: history is asked for accordingly.
+        # At this pace a second is six minutes: history is asked for accordingly.
         ingest = {
             "KITE_INGEST_REQUESTS_PER_MINUTE_MAX": "100000",
             "KITE_INGEST_RECONNECT_FIRST_MS": "100",
