@@ -36,7 +36,7 @@ from services.ingest.polling import Polling
 from services.ingest.publisher import Publisher
 from services.ingest.requests import Requests
 from services.ingest.schwab import Account, RequestFailed
-from services.ingest.session import Connected, Item, Session, Wire
+from services.ingest.session import Connected, HoursTold, Item, Session, Wire
 from services.ingest.settings import Settings
 from services.ingest.startup import load, locked, open_spool
 from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
@@ -248,6 +248,8 @@ class Ingest:
             self._handle_wire(item)
         elif isinstance(item, Connected):
             self._core.connected(item.cause)
+        elif isinstance(item, HoursTold):
+            self._publish(self._core.hours(item.day, item.session))
         elif isinstance(item, Watched):
             self._publish(self._core.watch(item.tickers, item.bars))
         elif isinstance(item, BarsWanted):
@@ -338,6 +340,7 @@ class Ingest:
         self._resume_s = now_s + _RESUME_EVERY_S
         step = self._core.interrupted(self._core.active, "spool_full")
         if not self._publisher.offer(step.events, step.sent_ms, self._runtime.clock.now_ms()):
+            self._core.unlisted(step.events)
             return False
         self._metrics.step(step)
         for wanted in step.wanted:

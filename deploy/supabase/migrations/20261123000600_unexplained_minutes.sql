@@ -161,6 +161,9 @@ $$;
 comment on function public.kite_session_minutes(bigint, bigint, boolean) is
     'How many minutes of a session are unexplained, by ticker: fewer candles than bars, or unchecked.';
 
+comment on column public.gaps.reason is
+    'Why it is unfillable: no_trade, halted, closed, beyond_history, no_history, incomplete, tick_series.';
+
 -- By default everybody may call what is made in public. Who shall is granted after every migration.
 do $$
 declare

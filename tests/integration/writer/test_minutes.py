@@ -14,7 +14,7 @@ import pytest
 
 from libs.common import calendar
 from libs.common.clock import ManualClock
-from libs.common.events import SESSION_CHECK, Candle, Event, Gap, Tick
+from libs.common.events import MARKET_CLOSED, SESSION_CHECK, Candle, Event, Gap, Tick
 from libs.common.runner import Runtime
 from libs.common.telemetry import Health, Metrics, get_logger
 from services.writer.core import Position
@@ -169,6 +169,22 @@ class TestSessionsThatAreOver:
             await books.write(gap(later_ms, to_ms=later_ms + 30 * MINUTE_MS, state="unfillable"))
             assert await books.count() == minutes - len(TRADED) - 30
             await books.write(check(TODAY, 4))
+            assert await books.count() == 0
+
+        play(scenario)
+
+    def test_a_session_that_the_broker_closed_is_explained(self, play: Play) -> None:
+        """Also one that nobody has held against price history, because ingest is idle then."""
+
+        async def scenario(books: Books) -> None:
+            shut = gap(
+                TODAY.pre_open_ms, id=f"QQQ:closed:{TODAY.pre_open_ms}", cause=MARKET_CLOSED,
+                to_ms=TODAY.post_close_ms, state="unfillable", reason="closed",
+            )  # fmt: skip
+            await books.write(first_gap(), check(BEFORE, 0))
+            await books.write(gap(TODAY.open_ms, to_ms=TODAY.open_ms + MINUTE_MS))
+            assert await books.count() > 0
+            await books.write(shut)
             assert await books.count() == 0
 
         play(scenario)
