@@ -32,13 +32,14 @@ from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
+from services.ingest.pass_book import PassBook
 from services.ingest.polling import Polling
 from services.ingest.publisher import Publisher
 from services.ingest.requests import Requests
 from services.ingest.schwab import Account, RequestFailed
 from services.ingest.session import Connected, HoursTold, Item, Session, Wire
 from services.ingest.settings import Settings
-from services.ingest.startup import load, locked, open_spool
+from services.ingest.startup import load, locked, open_book, open_spool
 from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
 from services.ingest.token_keeper import TokenKeeper
 from services.ingest.wire import Reject
@@ -69,7 +70,7 @@ async def serve(runtime: Runtime[Settings]) -> None:
     """Run ingest until `runtime.stop`; raises a KiteError for what waiting cannot mend."""
     settings = runtime.settings
     data_dir = Path(settings.ingest_data_dir)
-    with locked(data_dir):
+    with locked(data_dir), open_book(data_dir, runtime) as book:
         runtime.health.require("schwab", "waiting for the bus")
         async with connect_bus(runtime) as bus:
             loaded = await load(runtime, bus)
@@ -92,14 +93,19 @@ async def serve(runtime: Runtime[Settings]) -> None:
                     runtime.log.error("spool.set_aside", path=str(spool.set_aside))
                 # It shares with nobody; whoever watches the stack hears that it is there.
                 async with announced(runtime, bus, Share(held=settings.partitions)):
-                    await Ingest(runtime, bus, stream, publisher).run()
+                    await Ingest(runtime, bus, stream, publisher, book).run()
 
 
 class Ingest:
     """All parts of a running ingest, and what they do together."""
 
     def __init__(
-        self, runtime: Runtime[Settings], bus: Bus, stream: StreamState, publisher: Publisher
+        self,
+        runtime: Runtime[Settings],
+        bus: Bus,
+        stream: StreamState,
+        publisher: Publisher,
+        book: PassBook,
     ) -> None:
         settings = runtime.settings
         self._runtime = runtime
@@ -114,6 +120,7 @@ class Ingest:
             runtime.clock,
             lambda kind: self._metrics.requests.labels(kind).inc(),
             lambda status: self._metrics.request_refusals.labels(str(status)).inc(),
+            book,
         )
         self._account = Account(
             settings.schwab_app_key,
