@@ -182,7 +182,7 @@ class TestWhatTheBrokerSays:
             await check_closed(on, session.pre_open_ms, session.post_close_ms)
 
         weeks(scenario, WEDNESDAY, holiday + dt.timedelta(days=1), start="2026-11-18T12:00",
-              speed=8_000)  # fmt: skip
+              speed=4_000)  # fmt: skip
 
     def test_an_unexpected_early_close_is_respected_and_said(self, weeks: Any) -> None:
         """The afternoon is closed, the evening is short, and the next day is a day again."""
