@@ -31,13 +31,20 @@ ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.Interface
 
 @asynccontextmanager
 async def reading(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Open one snapshot of the database; raises StoreUnavailable when it cannot be reached."""
+    """Open one snapshot of the database; raises StoreUnavailable when it cannot be reached.
+
+    After a failure nothing is rolled back, but the connection closed: there is nothing to undo, and
+    after a COPY whose reader failed at the last piece the driver would wait for ever before the
+    next statement, for the end of a statement that has ended already.
+    """
     connection = await migrate.connect(dsn)
     try:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            await connection.execute(SETTINGS)
-            await connection.fetchval("select pg_current_snapshot()::text")  # from here on
-            yield connection
+        transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+        await transaction.start()
+        await connection.execute(SETTINGS)
+        await connection.fetchval("select pg_current_snapshot()::text")  # from here on
+        yield connection
+        await transaction.commit()
     except ERRORS as error:
         raise StoreUnavailable(f"the database cannot be read: {one_line(error)}") from error
     finally:

@@ -178,8 +178,14 @@ REST_SINK: Final = (
     "kite_usage(text[])",
     "kite_tally(text, integer, text[], bigint[], bigint[], bigint, integer)",
     "kite_first_day(text)",
+    "kite_first_gap()",
+    "kite_open_minutes(text[], bigint[])",
+    "kite_traded_minutes(bigint, bigint)",
+    "kite_session_minutes(bigint, bigint, boolean)",
 )
-FUNCTIONS: Final = (_HEALTH, *REST_SINK)
+# Called by other functions alone.
+_INNER: Final = ("kite_known_tickers()",)
+FUNCTIONS: Final = (_HEALTH, *REST_SINK, *_INNER)
 
 # Also what is in tables that are yet to be made, and partitions by their own names.
 EVERYTHING: Final = ("*",)

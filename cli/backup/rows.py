@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -153,20 +154,35 @@ def _quoted(name: str) -> str:
 async def dump(
     connection: asyncpg.Connection, piece: Piece, path: Path, advance: Callable[[int], None]
 ) -> TablePart:
-    """Write a piece's rows to `path`, compressed; `advance` hears of each bite of text."""
+    """Write a piece's rows to `path`, compressed; `advance` hears of each bite of text.
+
+    Raises BackupFailed when they cannot be written, and what `advance` raises. The connection is of
+    no use then: its COPY was given up.
+    """
     compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
-    with path.open("wb") as file:
+    # Unbuffered, so that what the disk refuses is not found when the file is closed.
+    with path.open("wb", buffering=0) as file:
 
         def write(text: bytes) -> None:
-            file.write(compressor.compress(text))
+            _write(file, compressor.compress(text))
             advance(len(text))
 
         counted = await _copy_out(connection, piece, write)
-        file.write(compressor.flush())
+        _write(file, compressor.flush())
     return TablePart(
         piece.table, piece.partition, piece.columns, counted.rows, counted.text_bytes,
         counted.sha256, f"rows/{path.name}",
     )  # fmt: skip
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    """Write all of it; an OSError would be taken for the server's."""
+    left = memoryview(data)
+    try:
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise BackupFailed(f"{file.name} cannot be written: {error.strerror}") from error
 
 
 @dataclass(frozen=True)

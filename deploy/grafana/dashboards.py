@@ -98,7 +98,7 @@ def _complete() -> Row:
         number(
             "Minutes lost, 1 d",
             'round(sum(increase(kite_ingest_gaps_total{series="bars", state="unfillable", '
-            'reason!~"no_trade|halted"}[1d])))',
+            'reason!~"no_trade|halted|closed"}[1d])))',
             "Gaps that history cannot fill.", bad_from=1,
         ),
         number(

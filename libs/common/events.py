@@ -16,6 +16,7 @@ from typing import Literal
 from msgspec import Struct
 
 __all__ = [
+    "MARKET_CLOSED",
     "SCHEMA_VERSION",
     "SESSION_CHECK",
     "TIMEFRAME_MS",
@@ -55,10 +56,12 @@ Source = Literal["stream", "history"]
 GapSeries = Literal["bars", "ticks"]
 GapState = Literal["open", "filled", "unfillable"]
 GapReason = Literal[
-    "", "no_trade", "halted", "beyond_history", "no_history", "incomplete", "tick_series"
+    "", "no_trade", "halted", "closed", "beyond_history", "no_history", "incomplete", "tick_series"
 ]
 SESSION_CHECK = "session_check"
 """The cause of a Gap that is none: a whole session that was held against price history."""
+MARKET_CLOSED = "market_closed"
+"""The cause of a Gap of minutes that the calendar has, and the broker says are closed."""
 Direction = Literal["up", "down"]
 SignalState = Literal["active", "superseded"]
 
@@ -103,12 +106,16 @@ class Gap(_Event, tag=3, frozen=True):
     """Minutes `[from_ms, to_ms)` of one series that are missing, and what became of them.
 
     `id` is `TICKER:SERIES:FROM_MS`; a later Gap with the same id updates the earlier one. `reason`
-    says why an unfillable one is: nothing was traded, or trading was halted; the broker keeps no
-    history that far back, has none of this ticker, or never completed it; ticks have no history.
+    says why an unfillable one is: nothing was traded, trading was halted, the market was closed;
+    the broker keeps no history that far back, has none of this ticker, or never completed it; ticks
+    have no history.
 
     With the cause `SESSION_CHECK` and the id `TICKER:session:FROM_MS` it says that a session, from
     its pre-market to its end, was compared with price history and made equal to it, and that `bars`
     of its minutes have a bar. In the others nothing was traded.
+
+    With the cause `MARKET_CLOSED` and the id `TICKER:closed:FROM_MS` it says that the broker closes
+    the market in minutes that the calendar has open; `filled`, that it said so and took it back.
     """
 
     id: str

@@ -3,7 +3,8 @@
 `RequestBudget` hangs in the HTTP session itself, so nothing leaves without a pass: price history,
 what a login needs, and the token. It promises:
 
-- at most `per_minute_max` requests in any sixty seconds, not on average;
+- at most `per_minute_max` requests in any sixty seconds, not on average, and over all lives that
+  share a `PassBook`;
 - the last few of them are kept for logins and tokens, so that hundreds of days of history that
   wait for their turn never hold up the way back to the feed;
 - what a feed that is polled asks for (`live_requests`) goes before history, for the same reason;
@@ -31,6 +32,7 @@ from typing import Any
 import httpx
 
 from libs.common.clock import Clock
+from services.ingest.pass_book import PassBook
 
 __all__ = [
     "KINDS",
@@ -76,7 +78,8 @@ class BudgetPaused(Exception):
 class RequestBudget:
     """Passes for requests, and the pauses that the broker demands.
 
-    `on_pass` is told each request's kind, `on_refusal` the status of each refusal.
+    `on_pass` is told each request's kind, `on_refusal` the status of each refusal. `book` remembers
+    what earlier lives asked for; without one each life begins with a whole minute.
     """
 
     def __init__(
@@ -85,13 +88,18 @@ class RequestBudget:
         clock: Clock,
         on_pass: Callable[[str], None] = lambda kind: None,
         on_refusal: Callable[[int], None] = lambda status: None,
+        book: PassBook | None = None,
     ) -> None:
         self._per_minute_max = per_minute_max
         self._on_pass = on_pass
         self._on_refusal = on_refusal
         self._clock = clock
         self._kept_back = min(_KEPT_BACK_MAX, per_minute_max // 10)
+        self._book = book
         self._passes_s: deque[float] = deque()
+        if book is not None:
+            now_s = asyncio.get_running_loop().time()
+            self._passes_s.extend(now_s - age_s for age_s in book.ages_s())
         self._turn = asyncio.Lock()  # history passes in the order in which it came
         self._paused_until_s = 0.0
         self._refused_in_a_row = 0
@@ -164,6 +172,8 @@ class RequestBudget:
             self._changed.clear()
             await self._change(wait_s)
         self._passes_s.append(now_s)
+        if self._book is not None:
+            self._book.note()
         self._on_pass(kind)
         if self._refused_in_a_row:
             self._probe_until_s = now_s + _PROBE_S_MAX

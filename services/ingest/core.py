@@ -5,8 +5,9 @@ in this order, what was refused, which days of price history are wanted, and wha
 no clock: broker time is learned from what the broker sends.
 
 Inputs: a parsed frame (`step`), the stages of a connection (`connected`, `interrupted` before bars
-are asked for, `flowing` when they come), an answer of price history (`history`). If a step's events
-could not be published, `refused` takes them back, so that what is lost is listed as a gap later.
+are asked for, `flowing` when they come), an answer of price history (`history`), what the broker
+says of a day's hours (`hours`). If a step's events could not be published, `refused` takes them
+back, so that what is lost is listed as a gap later.
 
 Its durable state (`snapshot`) is small: per ticker the last tick time, the last minutes, the open
 gaps. `restore` plus `replay` of the frames published since give it back after a restart.
@@ -22,6 +23,7 @@ from msgspec import structs
 
 from libs.common import calendar
 from libs.common.events import (
+    MARKET_CLOSED,
     SESSION_CHECK,
     Bar,
     Clock,
@@ -33,8 +35,16 @@ from libs.common.events import (
 )
 from libs.common.subjects import partition_of
 from services.ingest import wire
+from services.ingest.closures import Closures, closed_spans
 from services.ingest.level_one import TICK_MOVED, TICK_OUT_OF_SESSION, TICK_RESET
 from services.ingest.minutes import CLOSE_GRACE_MS, HISTORY_DAYS_MAX
+from services.ingest.sessions import (
+    SESSION_SETTLED_MS,
+    is_known,
+    last_over,
+    session_over,
+    trading_since_ms,
+)
 from services.ingest.steps import REJECTS_PER_FRAME_MAX, DayAnswer, DayWanted, Step
 from services.ingest.tickers import Ticker, pack_memory, unpack_memory
 from services.ingest.wire import BadItem
@@ -50,7 +60,6 @@ __all__ = [
     "Step",
 ]
 
-SESSION_SETTLED_MS = 600_000  # so long after its end a session's price history is final
 _LEAP_MS_MAX = 3_600_000
 _LEAPS_BELIEVED = 3
 _DAY_MS = 86_400_000
@@ -67,6 +76,7 @@ class Core:
         self._clock_ms = 0
         self._leaping: list[dict[str, Any]] = []  # frames whose stamps are far ahead, held back
         self._leap_ms = 0  # the newest stamp among them
+        self._closures = Closures()
         self._tickers: dict[str, Ticker] = {}
         self._active: frozenset[str] = frozenset()  # the others only remember what was published
         self.begin(tickers)
@@ -90,9 +100,9 @@ class Core:
                 day_ms, over_ms = calendar.day_start_ms(gap.from_ms), gap.to_ms + CLOSE_GRACE_MS
                 step.events.append(gap)
                 step.wanted.append(DayWanted(name, day_ms, over_ms))
-        trading_since_ms = _trading_since_ms(self.broker_ms)
+        since_ms = trading_since_ms(self.broker_ms)
         for name in self._active - before:
-            self._tickers[name].level_one.interrupted("added", trading_since_ms)
+            self._tickers[name].level_one.interrupted("added", since_ms)
             self._checks_wanted = None  # it may have been away over sessions
         for name in before.union(self._active).difference(bars):
             self._tickers[name].minutes.stopped()
@@ -121,16 +131,16 @@ class Core:
 
     def login(self, broker_ms: int) -> bool:
         """Learn broker time; False when it lies before what is stored, so nothing would fit."""
-        if not _is_known(broker_ms) or broker_ms < self.broker_ms - _BACK_MS_MAX:
+        if not is_known(broker_ms) or broker_ms < self.broker_ms - _BACK_MS_MAX:
             return False
         self.broker_ms = max(self.broker_ms, broker_ms)
         return True
 
     def connected(self, cause: str) -> None:
         """Begin anew: the next item of each ticker is an image, bars do not flow yet."""
-        trading_since_ms = _trading_since_ms(self.broker_ms)
+        since_ms = trading_since_ms(self.broker_ms)
         for name in self._active:
-            self._tickers[name].level_one.interrupted(cause, trading_since_ms)
+            self._tickers[name].level_one.interrupted(cause, since_ms)
             self._tickers[name].minutes.stopped()
 
     @property
@@ -144,7 +154,7 @@ class Core:
         """How many sessions of tickers are over and not yet held against price history."""
         if not self.broker_ms:
             return 0
-        return len(self._due(_last_over(self.broker_ms).day))
+        return len(self._due(last_over(self.broker_ms).day))
 
     def interrupted(self, tickers: Iterable[str], cause: str) -> Step:
         """Name the minutes that may be missing up to now, and want their history, newest first.
@@ -175,7 +185,7 @@ class Core:
         """Turn price history into a History; None: ask again later, unless it is the last try."""
         minutes, day_ms = self._ticker(answer.ticker).minutes, answer.day_ms
         # A day that somebody asked for is no check: days before the first start are nobody's debt.
-        over = None if changes_only else _session_over(day_ms, answer.asked_ms)
+        over = None if changes_only else session_over(day_ms, answer.asked_ms)
         bars = None
         if answer.candles is not None:
             bars = minutes.merge(day_ms, answer.candles, answer.asked_ms)
@@ -229,6 +239,15 @@ class Core:
             return "halted"
         return "no_trade"
 
+    def hours(self, day: dt.date, told: calendar.Session | None) -> Step:
+        """Publish, once, what is closed of a day by the broker's word (None: all day)."""
+        self._closures.tell(day, closed_spans(day, told))
+        step = Step(self.broker_ms)
+        for name in sorted(self._active):
+            shut = self._tickers[name].minutes.shut
+            step.events += shut.taken_back(day) + shut.news(calendar.day_bounds_ms(day)[0])
+        return step
+
     def refused(self, events: Iterable[Event], cause: str) -> None:
         """Take back events that could not be published; `interrupted` then lists them as gaps."""
         for event in events:
@@ -241,11 +260,19 @@ class Core:
             elif isinstance(event, Gap):
                 self._refused_gap(event)
 
+    def unlisted(self, events: Iterable[Event]) -> None:
+        """Take back a list of `interrupted` that could not be published; the next has all again."""
+        for event in events:
+            if isinstance(event, Gap) and event.cause == MARKET_CLOSED:
+                self._refused_gap(event)
+
     def _refused_gap(self, gap: Gap) -> None:
         ticker = self._tickers[gap.ticker]
         if gap.cause == SESSION_CHECK:
             ticker.minutes.checked.discard(calendar.day_of(gap.from_ms))
             self._checks_wanted = None
+        elif gap.cause == MARKET_CLOSED:
+            ticker.minutes.shut.refused(gap)
         elif gap.series == "ticks":
             ticker.level_one.missed(gap.cause, gap.from_ms)
         elif gap.state != "open":
@@ -285,6 +312,8 @@ class Core:
             ticker = self._ticker(event.ticker)
             if event.cause == SESSION_CHECK:
                 ticker.minutes.checked.add(calendar.day_of(event.from_ms))
+            elif event.cause == MARKET_CLOSED:
+                ticker.minutes.shut.note(event)
             elif event.series == "ticks":
                 ticker.level_one.gap_until(event.to_ms)
             elif event.state == "open":
@@ -305,7 +334,7 @@ class Core:
         if not self.broker_ms or stamp_ms <= self.broker_ms + _LEAP_MS_MAX:
             self._disbelieve(step)
             return [message]
-        if not _is_known(stamp_ms):
+        if not is_known(stamp_ms):
             step.reject("bad_timestamp", message)
             return []
         if abs(stamp_ms - self._leap_ms) > _LEAP_MS_MAX:
@@ -362,7 +391,7 @@ class Core:
         A day with an open gap is checked when that is closed; it is asked for anyway, of a ticker
         whose bars do not flow from here.
         """
-        last = _last_over(self.broker_ms).day
+        last = last_over(self.broker_ms).day
         if last == self._checks_wanted:
             return
         self._checks_wanted = last
@@ -466,35 +495,4 @@ class Core:
             step.reject("unknown_field", raw)
 
     def _ticker(self, name: str) -> Ticker:
-        return self._tickers.setdefault(name, Ticker(name))
-
-
-def _trading_since_ms(broker_ms: int) -> int:
-    """Return when the session that is going on began, pre-market included; 0 when none is."""
-    session = calendar.session_at(broker_ms) if broker_ms else None
-    if session is None or not session.pre_open_ms < broker_ms < session.post_close_ms:
-        return 0
-    return session.pre_open_ms
-
-
-def _session_over(day_ms: int, at_ms: int) -> calendar.Session | None:
-    """Return the day's session if its price history is final at that time."""
-    session = calendar.session_at(day_ms)
-    if session is None or at_ms < session.post_close_ms + SESSION_SETTLED_MS:
-        return None
-    return session
-
-
-def _last_over(broker_ms: int) -> calendar.Session:
-    """Return the last session whose price history is final."""
-    return _session_over(calendar.day_start_ms(broker_ms), broker_ms) or calendar.previous_session(
-        calendar.day_of(broker_ms)
-    )
-
-
-def _is_known(broker_ms: int) -> bool:
-    try:
-        calendar.day_of(broker_ms)
-    except calendar.CalendarError:
-        return False
-    return True
+        return self._tickers.setdefault(name, Ticker(name, self._closures))

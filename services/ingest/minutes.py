@@ -7,7 +7,8 @@ The rules:
 - minutes that may be missing are open gaps, one for each trading day, until a history that covers
   them was published: those of a time without a connection, those that the broker's numbering
   skips, and a minute with trades whose bar does not come. Minutes without a trade have no bar: a
-  covered gap in which nothing was traded has nothing to be filled with, and says so;
+  covered gap in which nothing was traded has nothing to be filled with, and says so. In minutes
+  that are closed by the broker's word none is missing (`closures`);
 - a session that is over is held against the broker's history once more, and nothing is published
   that says what was published already, see `differs`;
 - a history never takes back a minute that was published, unless the broker's own history shows
@@ -26,6 +27,7 @@ from msgspec import structs
 from libs.common import calendar
 from libs.common.events import SESSION_CHECK, Bar, Gap, GapReason, GapState, History, HistoryBar
 from services.ingest.checked import CheckedDays
+from services.ingest.closures import ClosedMinutes, Closures
 from services.ingest.days import Days
 from services.ingest.level_one import FUTURE_MS_MAX
 from services.ingest.wire import BadItem, ChartItem
@@ -44,6 +46,7 @@ class Minutes:
 
     __slots__ = (
         "_asked_ms",
+        "_closures",
         "_empty",
         "_first",
         "_recent",
@@ -57,11 +60,14 @@ class Minutes:
         "flowing",
         "gaps",
         "last_ms",
+        "shut",
         "ticker",
     )
 
-    def __init__(self, ticker: str) -> None:
+    def __init__(self, ticker: str, closures: Closures | None = None) -> None:
         self.ticker = ticker
+        self._closures = closures or Closures()
+        self.shut = ClosedMinutes(ticker, self._closures)  # what was said of them for this ticker
         self.last_ms = 0  # start of the last published minute
         self.day_ms = 0  # New York midnight of that minute
         self.day_count = 0  # minutes published of that day
@@ -163,7 +169,8 @@ class Minutes:
 
         The first time of all that is the session before today's, for its close and for something to
         look at when markets are closed, and the day so far. Returns all gaps that are open, also
-        those of earlier interruptions, plus what lies too far back ever to be filled.
+        those of earlier interruptions, plus what lies too far back ever to be filled, and
+        what is closed.
         """
         self._seq = None
         self._first = True
@@ -179,7 +186,7 @@ class Minutes:
             ]  # fmt: skip
             start_ms = horizon_ms - horizon_ms % MINUTE_MS
         self._missing(start_ms, now_ms, cause)
-        return lost + list(self.gaps.values())
+        return lost + self.shut.news(start_ms) + list(self.gaps.values())
 
     def reopen(self, gap: Gap) -> None:
         """Take up an open gap again, as it was published."""
@@ -188,6 +195,12 @@ class Minutes:
     def closed(self, day_ms: int, state: GapState, reason: GapReason = "") -> list[Gap]:
         """Close the day's gap, if any, as filled or unfillable; returns what to publish."""
         gap = self.gaps.pop(day_ms, None)
+        if (
+            gap is not None
+            and state == "unfillable"
+            and self._closures.cover(gap.from_ms, gap.to_ms)
+        ):
+            reason = "closed"
         return [] if gap is None else [structs.replace(gap, state=state, reason=reason)]
 
     def covered(
@@ -396,6 +409,7 @@ class Minutes:
         for session in calendar.sessions(calendar.day_of(from_ms), calendar.day_of(to_ms)):
             start_ms = max(from_ms, session.pre_open_ms)
             end_ms = min(to_ms, session.post_close_ms)
+            start_ms, end_ms = self._closures.open_part(start_ms, end_ms)
             if start_ms < end_ms:
                 day_ms = calendar.day_start_ms(start_ms)
                 gap = self.gaps[day_ms] = self._widened(day_ms, start_ms, end_ms, cause)

@@ -33,13 +33,14 @@ from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.inbox import Inbox
 from services.ingest.metrics import IngestMetrics
+from services.ingest.pass_book import PassBook
 from services.ingest.polling import Polling
 from services.ingest.publisher import Publisher
 from services.ingest.requests import Requests
 from services.ingest.schwab import Account, RequestFailed
-from services.ingest.session import Connected, Item, Session, Wire
+from services.ingest.session import Connected, HoursTold, Item, Session, Wire
 from services.ingest.settings import Settings
-from services.ingest.startup import load, open_spool
+from services.ingest.startup import load, open_book, open_spool
 from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
 from services.ingest.token_keeper import TokenKeeper
 from services.ingest.wire import Reject
@@ -71,7 +72,10 @@ async def serve(runtime: Runtime[Settings]) -> None:
     """Run ingest until `runtime.stop`; raises a KiteError for what waiting cannot mend."""
     settings = runtime.settings
     data_dir = Path(settings.ingest_data_dir)
-    with locked(data_dir, service="ingest", harm=_TWO_SESSIONS):
+    with (
+        locked(data_dir, service="ingest", harm=_TWO_SESSIONS),
+        open_book(data_dir, runtime) as book,
+    ):
         runtime.health.require("schwab", "waiting for the bus")
         async with connect_bus(runtime) as bus:
             loaded = await load(runtime, bus)
@@ -94,14 +98,19 @@ async def serve(runtime: Runtime[Settings]) -> None:
                     runtime.log.error("spool.set_aside", path=str(spool.set_aside))
                 # It shares with nobody; whoever watches the stack hears that it is there.
                 async with announced(runtime, bus, Share(held=settings.partitions)):
-                    await Ingest(runtime, bus, stream, publisher).run()
+                    await Ingest(runtime, bus, stream, publisher, book).run()
 
 
 class Ingest:
     """All parts of a running ingest, and what they do together."""
 
     def __init__(
-        self, runtime: Runtime[Settings], bus: Bus, stream: StreamState, publisher: Publisher
+        self,
+        runtime: Runtime[Settings],
+        bus: Bus,
+        stream: StreamState,
+        publisher: Publisher,
+        book: PassBook,
     ) -> None:
         settings = runtime.settings
         self._runtime = runtime
@@ -116,6 +125,7 @@ class Ingest:
             runtime.clock,
             lambda kind: self._metrics.requests.labels(kind).inc(),
             lambda status: self._metrics.request_refusals.labels(str(status)).inc(),
+            book,
         )
         self._account = Account(
             settings.schwab_app_key,
@@ -250,6 +260,8 @@ class Ingest:
             self._handle_wire(item)
         elif isinstance(item, Connected):
             self._core.connected(item.cause)
+        elif isinstance(item, HoursTold):
+            self._publish(self._core.hours(item.day, item.session))
         elif isinstance(item, Watched):
             self._publish(self._core.watch(item.tickers, item.bars))
         elif isinstance(item, BarsWanted):
@@ -340,6 +352,7 @@ class Ingest:
         self._resume_s = now_s + _RESUME_EVERY_S
         step = self._core.interrupted(self._core.active, "spool_full")
         if not self._publisher.offer(step.events, step.sent_ms, self._runtime.clock.now_ms()):
+            self._core.unlisted(step.events)
             return False
         self._metrics.step(step)
         for wanted in step.wanted:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from msgspec import Struct
@@ -38,7 +38,7 @@ from services.ingest.settings import Settings
 from services.ingest.subscriber import BarsFlow, BarsWanted, Subscriber, Watched
 from services.ingest.wire import Reject
 
-__all__ = ["Connected", "Item", "Session", "Wire"]
+__all__ = ["Connected", "HoursTold", "Item", "Session", "Wire"]
 
 _FROZEN_FRAMES_MIN = 100
 _FROZEN_MEANS = 50
@@ -66,7 +66,14 @@ class Connected(Struct, frozen=True):
     cause: str
 
 
-Item = Wire | Connected | Watched | BarsWanted | BarsFlow
+class HoursTold(Struct, frozen=True):
+    """What the broker says of a day's session; None: the market stays closed."""
+
+    day: date
+    session: MarketSession | None
+
+
+Item = Wire | Connected | HoursTold | Watched | BarsWanted | BarsFlow
 
 
 class _Silence(Exception):
@@ -327,6 +334,7 @@ class Session:
             self._log.warning("market.hours_unknown", day=day.isoformat(), reason=str(error))
             return False
         self._metrics.hours_requests.labels("answered").inc()
+        self._inbox.put(HoursTold(day, told))
         known = self._hours.session(day)
         if not self._hours.tell(day, told):
             self._health.unnote("market hours")

@@ -33,7 +33,8 @@ class Settings(ServiceSettings, frozen=True, kw_only=True):
     `schwab_base_url` points REST and login at a simulator; unset means Schwab itself.
     `schwab_token_file` is sealed with `schwab_token_key`, 32 bytes in base64; without one a key is
     kept beside the file. `schwab_callback` is the address registered with the app, to which a
-    browser returns after a login. `ingest_data_dir` holds the lock and the spool.
+    browser returns after a login. `ingest_data_dir` holds the lock, the spool, and
+    when the last minute's requests were made.
 
     `ingest_feed` is `stream`, or `poll` for an account that may not stream: quotes of all tickers
     every `ingest_poll_quotes_ms`, and each ticker's bars once a minute.

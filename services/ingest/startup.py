@@ -1,4 +1,4 @@
-"""What must be there before ingest may speak: its directory, its spool, the positions."""
+"""What must be there before ingest may speak: its directory and what is in it, the positions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from libs.common.bus import Bus, StreamState
 from libs.common.errors import BusUnavailable, SettingsError
 from libs.common.runner import Backoff, Runtime
 from services.ingest.checkpoints import load_positions
+from services.ingest.pass_book import PassBook
 from services.ingest.positions import Position
 from services.ingest.settings import Settings
 from services.ingest.spool import Spool
 
-__all__ = ["load", "open_spool"]
+__all__ = ["load", "open_book", "open_spool"]
 
 
 @contextmanager
@@ -30,6 +31,26 @@ def open_spool(data_dir: Path, stream_created_ms: int, bytes_max: int) -> Iterat
         yield spool
     finally:
         spool.close()
+
+
+@contextmanager
+def open_book(data_dir: Path, runtime: Runtime[Settings]) -> Iterator[PassBook]:
+    """Open what remembers requests while the context lasts; raises SettingsError."""
+
+    def tell(error: OSError) -> None:
+        runtime.log.error("requests.not_remembered", reason=error.strerror)
+
+    per_minute_max = runtime.settings.ingest_requests_per_minute_max
+    try:
+        book = PassBook(data_dir / "requests", runtime.clock, per_minute_max, tell)
+    except OSError as error:
+        raise SettingsError(
+            [f"KITE_INGEST_DATA_DIR: {data_dir} cannot hold a file: {error.strerror}"]
+        ) from None
+    try:
+        yield book
+    finally:
+        book.close()
 
 
 async def load(

@@ -11,6 +11,7 @@ from libs.common.errors import SchemaError
 from libs.common.events import Gap, HistoryBar
 from libs.common.state import pack, unpack
 from services.ingest.checked import CheckedDays
+from services.ingest.closures import Closures
 from services.ingest.level_one import LevelOne
 from services.ingest.minutes import Minutes
 
@@ -34,6 +35,7 @@ class TickerMemory(Struct, frozen=True, array_like=True):
     days: tuple[int, ...] = ()
     checked_newest: int = 0
     checked_mask: int = 0
+    closed: tuple[int, ...] = ()
 
 
 class Memory(Struct, frozen=True, array_like=True):
@@ -49,9 +51,9 @@ class Ticker:
 
     __slots__ = ("level_one", "minutes")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, closures: Closures | None = None) -> None:
         self.level_one = LevelOne(name)
-        self.minutes = Minutes(name)
+        self.minutes = Minutes(name, closures)
 
     def memory(self) -> TickerMemory:
         """Return what outlives a restart."""
@@ -69,6 +71,7 @@ class Ticker:
             minutes.days.packed(),
             minutes.checked.newest,
             minutes.checked.mask,
+            minutes.shut.packed(),
         )
 
     def recall(self, memory: TickerMemory) -> None:
@@ -85,6 +88,7 @@ class Ticker:
             memory.days,
             CheckedDays(memory.checked_newest, memory.checked_mask),
         )
+        self.minutes.shut.unpack(memory.closed)
 
 
 def pack_memory(broker_ms: int, epoch: int, tickers: Iterable[Ticker]) -> bytes:

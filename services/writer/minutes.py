@@ -14,6 +14,8 @@ accounted for. A minute of a ticker's session counts when it has no stored 1m ca
 Gaps count as explanation whatever became of them. Nothing is counted before a ticker's first gap,
 which its first start lists. Each round looks at the running session, at the last one that is over,
 and at one more; each minute once, and again as long as it stands open.
+
+What is asked of the database are functions of its own, the same for every way in.
 """
 
 from __future__ import annotations
@@ -21,12 +23,11 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from libs.common import calendar
 from libs.common.runner import Runtime
 from services.writer.settings import Settings
-from services.writer.stored import PostgresRows, moment
+from services.writer.stored import Minute, StoredRows, moment
 
 __all__ = ["UnexplainedMinutes"]
 
@@ -35,81 +36,6 @@ LIVE_GRACE_MS = 300_000  # bars, their gap, and the candles that wait for it tak
 _LIVE_REACH_MS = 3_600_000
 _MINUTE_MS = 60_000
 _TOLD_MAX = 10
-
-_KNOWN = """
-    WITH RECURSIVE every(ticker) AS (
-        SELECT min(ticker) FROM public.gaps
-        UNION ALL
-        SELECT (SELECT min(g.ticker) FROM public.gaps AS g WHERE g.ticker > every.ticker)
-        FROM every WHERE every.ticker IS NOT NULL
-    ), known AS (
-        SELECT ticker FROM every WHERE ticker <> '*'
-    ), near AS MATERIALIZED (
-        SELECT ticker, started_at, ended_at FROM public.gaps
-        WHERE series = 'bars' AND started_at < $2 AND ended_at > $1
-    )"""
-_NO_CANDLE = """
-    NOT EXISTS (
-        SELECT FROM public.candles AS c
-        WHERE c.ticker = known.ticker AND c.timeframe = '1m' AND c."timestamp" = minute
-    )"""
-_NO_GAP = """
-    NOT EXISTS (
-        SELECT FROM near WHERE near.ticker IN (known.ticker, '*')
-            AND near.started_at <= minute AND near.ended_at > minute
-    )"""
-_UNCHECKED = """
-    NOT EXISTS (
-        SELECT FROM public.session_checks AS s
-        WHERE s.ticker = known.ticker AND s.started_at <= minute AND s.ended_at > minute
-    )"""
-
-_FIRST = "SELECT min(started_at) FROM public.gaps WHERE series = 'bars' AND ticker <> '*'"
-# $1 to $2 is the session, $3 whether it should have been checked by now.
-_OF_SESSION = f"""
-    {_KNOWN}, stored AS (
-        SELECT s.ticker, s.bars, (
-            SELECT count(*) FROM public.candles AS c
-            WHERE c.ticker = s.ticker AND c.timeframe = '1m'
-                AND c."timestamp" >= $1 AND c."timestamp" < $2
-        ) AS candles
-        FROM public.session_checks AS s WHERE s.started_at = $1
-    ), forgotten AS (
-        SELECT ticker FROM known
-        WHERE $3 AND ticker NOT IN (SELECT ticker FROM stored)
-            AND (SELECT min(g.started_at) FROM public.gaps AS g
-                WHERE g.ticker = known.ticker AND g.series = 'bars') <= $1
-            AND (EXISTS (SELECT FROM near WHERE near.ticker = known.ticker)
-                OR EXISTS (SELECT FROM public.candles AS c
-                    WHERE c.ticker = known.ticker AND c.timeframe = '1m'
-                        AND c."timestamp" >= $1 AND c."timestamp" < $2))
-    )
-    SELECT ticker, bars - candles AS minutes FROM stored WHERE bars > candles
-    UNION ALL
-    SELECT known.ticker, count(*) FROM forgotten AS known, generate_series(
-        $1::timestamptz, $2::timestamptz - interval '1 minute', interval '1 minute') AS m (minute)
-    WHERE {_NO_CANDLE} AND {_NO_GAP}
-    GROUP BY 1"""  # noqa: S608  # made of constants
-_TRADED = f"""
-    {_KNOWN}
-    SELECT known.ticker, (extract(epoch FROM minute) * 1000)::bigint
-    FROM known, LATERAL (
-        SELECT DISTINCT date_trunc('minute', e."timestamp") AS minute
-        FROM public.equity_data AS e
-        WHERE e.ticker = known.ticker AND e.volume > 0
-            AND e."timestamp" >= $1 AND e."timestamp" < $2
-        OFFSET 0
-    ) AS traded
-    WHERE {_NO_CANDLE} AND {_NO_GAP} AND {_UNCHECKED}"""  # noqa: S608  # made of constants
-# $1 to $2 is the time around all of them, $3 and $4 are tickers and minutes.
-_STILL = f"""
-    {_KNOWN}, asked AS (
-        SELECT * FROM unnest($3::text[], $4::timestamptz[]) AS _ (ticker, minute)
-    )
-    SELECT known.ticker, (extract(epoch FROM minute) * 1000)::bigint FROM asked AS known
-    WHERE {_NO_CANDLE} AND {_NO_GAP} AND {_UNCHECKED}"""  # noqa: S608  # made of constants
-
-Minute = tuple[str, int]
 
 
 class UnexplainedMinutes:
@@ -146,22 +72,20 @@ class UnexplainedMinutes:
             total += each
         return total
 
-    async def round(self, stored: PostgresRows) -> None:
+    async def round(self, stored: StoredRows) -> None:
         """Look once more; raises StoreUnavailable."""
         broker_ms = self._broker_now(self._clock.now_ms())
         if broker_ms is None:
             return
         if self._first_ms is None:
-            ((first,),) = await stored.fetch(_FIRST)
-            if first is None:
+            self._first_ms = await stored.first_gap_ms()
+            if self._first_ms is None:
                 return  # nothing was ever subscribed
-            self._first_ms = round(first.timestamp() * 1000)
         for session in self._next(self._first_ms, broker_ms):
             over = broker_ms >= session.post_close_ms + UNCHECKED_MS_MAX
-            rows = await stored.fetch(
-                _OF_SESSION, moment(session.pre_open_ms), moment(session.post_close_ms), over
+            self._sessions[session.day] = await stored.session_minutes(
+                session.pre_open_ms, session.post_close_ms, over=over
             )
-            self._sessions[session.day] = Counter(dict(map(tuple, rows)))
         await self._look_at_trades(stored, broker_ms)
         self._looked_at.set(len(self._sessions))
         self._gauge.set(self.found.total())
@@ -179,17 +103,17 @@ class UnexplainedMinutes:
             newest = [oldest, *newest]
         return newest
 
-    async def _look_at_trades(self, stored: PostgresRows, broker_ms: int) -> None:
+    async def _look_at_trades(self, stored: StoredRows, broker_ms: int) -> None:
         """What is judged was old enough in the round before, however fast the market's time is."""
         before_ms, self._round_ms = self._round_ms, broker_ms
         if before_ms is None:
             return
         until_ms = (before_ms - LIVE_GRACE_MS) // _MINUTE_MS * _MINUTE_MS
         if self._open:
-            self._open = await _minutes(stored, _STILL, *_around(self._open))
+            self._open = await stored.open_minutes(self._open)
         since_ms = max(self._seen_ms, until_ms - _LIVE_REACH_MS)
         if since_ms < until_ms:
-            found = await _minutes(stored, _TRADED, moment(since_ms), moment(until_ms))
+            found = await stored.traded_minutes(since_ms, until_ms)
             closed = calendar.Segment.CLOSED
             self._open |= {each for each in found if calendar.segment_at(each[1]) is not closed}
             self._seen_ms = until_ms
@@ -214,17 +138,3 @@ class UnexplainedMinutes:
             sessions=dict(list(places.items())[-_TOLD_MAX:]),
             traded=sorted(traded)[:_TOLD_MAX],
         )
-
-
-async def _minutes(stored: PostgresRows, sql: str, *arguments: Any) -> set[Minute]:
-    return {(row[0], row[1]) for row in await stored.fetch(sql, *arguments)}
-
-
-def _around(minutes: set[Minute]) -> tuple[Any, ...]:
-    times_ms = [ts_ms for _, ts_ms in minutes]
-    return (
-        moment(min(times_ms)),
-        moment(max(times_ms) + _MINUTE_MS),
-        [ticker for ticker, _ in minutes],
-        [moment(ts_ms) for ts_ms in times_ms],
-    )

@@ -33,7 +33,7 @@ from services.writer.findings import Finding, Lane
 from services.writer.minutes import UnexplainedMinutes
 from services.writer.settings import Settings
 from services.writer.sinks import open_rows
-from services.writer.stored import PostgresRows, StoredRows
+from services.writer.stored import StoredRows
 
 __all__ = ["Reconciler", "shape_faults"]
 
@@ -81,12 +81,11 @@ class Reconciler:
 
     async def _work(self) -> None:
         async with open_rows(self._runtime.settings) as stored:
-            work = [self._looks(stored), self._rounds(stored)]
-            if isinstance(stored, PostgresRows):  # the interface has no function for it
-                work.append(self._look_for_minutes(stored))
-            await asyncio.gather(*work)
+            await asyncio.gather(
+                self._looks(stored), self._rounds(stored), self._look_for_minutes(stored)
+            )
 
-    async def _look_for_minutes(self, stored: PostgresRows) -> None:
+    async def _look_for_minutes(self, stored: StoredRows) -> None:
         """Count unexplained minutes, if this instance is the one that does."""
         while True:
             if _COUNTS_MINUTES in self._owned():

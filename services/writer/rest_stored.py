@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -17,7 +18,7 @@ from services.writer.core import Position
 from services.writer.findings import Lane
 from services.writer.ledger import ROWS, Group, Rows, Span, Tally
 from services.writer.rest_api import RestApi
-from services.writer.stored import STRANGERS_MAX, Snapshot
+from services.writer.stored import STRANGERS_MAX, Minute, Snapshot, columns_of
 
 __all__ = ["RestRows"]
 
@@ -71,6 +72,28 @@ class RestRows(OpensWith):
     async def first_day(self, table: str) -> date | None:
         """See StoredRows."""
         found: date | None = await self._api.call("kite_first_day", {"parent": table}, date | None)
+        return found
+
+    async def first_gap_ms(self) -> int | None:
+        """See StoredRows."""
+        found: int | None = await self._api.call("kite_first_gap", {}, int | None)
+        return found
+
+    async def session_minutes(self, from_ms: int, to_ms: int, *, over: bool) -> Counter[str]:
+        """See StoredRows."""
+        asked = {"since_ms": from_ms, "until_ms": to_ms, "is_over": over}
+        return Counter(await self._api.call("kite_session_minutes", asked, dict[str, int]))
+
+    async def traded_minutes(self, from_ms: int, to_ms: int) -> set[Minute]:
+        """See StoredRows."""
+        asked = {"since_ms": from_ms, "until_ms": to_ms}
+        found: set[Minute] = await self._api.call("kite_traded_minutes", asked, set[Minute])
+        return found
+
+    async def open_minutes(self, minutes: Collection[Minute]) -> set[Minute]:
+        """See StoredRows."""
+        asked = dict(zip(("tickers", "minutes_ms"), columns_of(minutes), strict=True))
+        found: set[Minute] = await self._api.call("kite_open_minutes", asked, set[Minute])
         return found
 
     async def _tally(

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 
 import asyncpg
+import msgspec
 
 from libs.common.errors import StoreUnavailable
 from libs.common.opening import OpensWith
@@ -25,7 +27,17 @@ from services.writer.findings import Lane
 from services.writer.ledger import Group, Rows, Span, Tally
 from services.writer.store import CONNECT_TIMEOUT_S, DRIVER_ERRORS, one_line
 
-__all__ = ["STRANGERS_MAX", "PostgresRows", "Snapshot", "StoredRows", "moment"]
+__all__ = [
+    "STRANGERS_MAX",
+    "Minute",
+    "PostgresRows",
+    "Snapshot",
+    "StoredRows",
+    "columns_of",
+    "moment",
+]
+
+Minute = tuple[str, int]  # a ticker and when its minute begins, in milliseconds
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime(9999, 12, 31, tzinfo=UTC)
@@ -107,6 +119,22 @@ class StoredRows(Protocol):
         """Return the oldest New York day that the table has a partition for."""
         ...
 
+    async def first_gap_ms(self) -> int | None:
+        """Return when the first gap of any ticker begins, which its first start lists."""
+        ...
+
+    async def session_minutes(self, from_ms: int, to_ms: int, *, over: bool) -> Counter[str]:
+        """Count a session's unexplained minutes; `over`: it should have been checked by now."""
+        ...
+
+    async def traded_minutes(self, from_ms: int, to_ms: int) -> set[Minute]:
+        """Return minutes with stored trades that nothing explains."""
+        ...
+
+    async def open_minutes(self, minutes: Collection[Minute]) -> set[Minute]:
+        """Return those of the minutes that nothing explains."""
+        ...
+
 
 class PostgresRows(OpensWith):
     """Reads over a connection to Postgres; an async context manager."""
@@ -176,10 +204,33 @@ class PostgresRows(OpensWith):
         days = [date(*map(int, match.groups())) for match in found if match is not None]
         return min(days, default=None)
 
-    async def fetch(self, sql: str, *arguments: Any) -> list[Any]:
-        """Return the rows of a query."""
+    async def first_gap_ms(self) -> int | None:
+        """See StoredRows."""
+        found: int | None = await self._call("kite_first_gap()", int | None)
+        return found
+
+    async def session_minutes(self, from_ms: int, to_ms: int, *, over: bool) -> Counter[str]:
+        """See StoredRows."""
+        call = "kite_session_minutes($1, $2, $3)"
+        return Counter(await self._call(call, dict[str, int], from_ms, to_ms, over))
+
+    async def traded_minutes(self, from_ms: int, to_ms: int) -> set[Minute]:
+        """See StoredRows."""
+        call = "kite_traded_minutes($1, $2)"
+        found: set[Minute] = await self._call(call, set[Minute], from_ms, to_ms)
+        return found
+
+    async def open_minutes(self, minutes: Collection[Minute]) -> set[Minute]:
+        """See StoredRows."""
+        call = "kite_open_minutes($1, $2)"
+        found: set[Minute] = await self._call(call, set[Minute], *columns_of(minutes))
+        return found
+
+    async def _call(self, function: str, kind: Any, *arguments: Any) -> Any:
+        """Return what one of the functions that both ways in call answers, of its `kind`."""
         async with self._connection() as connection:
-            return list(await connection.fetch(sql, *arguments))
+            text = await connection.fetchval(f"SELECT to_json(public.{function})", *arguments)
+        return msgspec.json.decode(text or "null", type=kind)
 
     @asynccontextmanager
     async def _connection(self, *, snapshot: bool = False) -> AsyncIterator[Any]:
@@ -201,6 +252,11 @@ async def _groups(connection: Any, rows: Rows, spans: Iterable[Span]) -> dict[Gr
         [_END if span.to_ms is None else moment(span.to_ms) for span in spans],
     )
     return {(row[0], row[1]): Tally(row[2], int(row[3])) for row in found}
+
+
+def columns_of(minutes: Collection[Minute]) -> tuple[list[str], list[int]]:
+    """Return tickers and times of minutes, as `kite_open_minutes` takes them."""
+    return [ticker for ticker, _ in minutes], [ts_ms for _, ts_ms in minutes]
 
 
 def moment(ts_ms: int) -> datetime:

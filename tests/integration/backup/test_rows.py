@@ -163,3 +163,38 @@ def test_a_reader_cannot_load(migrated_database: Database, tmp_path: Path) -> No
             await connection.close()
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("nobody listens"), BackupFailed("no room")])
+def test_a_failure_at_the_last_piece_ends_at_once(
+    migrated_database: Database, tmp_path: Path, failure: Exception
+) -> None:
+    """All rows have come, so there is nothing to cancel: what failed is said, nothing hangs."""
+
+    def refuse(_: int) -> None:
+        raise failure
+
+    async def act() -> None:
+        await stage.fill_rows(migrated_database)
+        async with rows.reading(migrated_database.backup) as connection:
+            pieces = [each for each in await rows.pieces(connection) if each.table == "gaps"]
+        with pytest.raises(type(failure), match=str(failure)):
+            async with asyncio.timeout(30), rows.reading(migrated_database.backup) as connection:
+                await rows.dump(connection, pieces[0], tmp_path / "gaps.zst", refuse)
+
+    asyncio.run(act())
+
+
+def test_a_disk_that_is_full_is_not_taken_for_the_database(
+    migrated_database: Database, tmp_path: Path
+) -> None:
+    """What cannot be written is named, by the first of its rows."""
+
+    async def act() -> None:
+        await stage.fill_rows(migrated_database)
+        async with asyncio.timeout(30), rows.reading(migrated_database.backup) as connection:
+            for piece in await rows.pieces(connection):
+                await rows.dump(connection, piece, Path("/dev/full"), lambda _: None)
+
+    with pytest.raises(BackupFailed, match="cannot be written: No space left"):
+        asyncio.run(act())

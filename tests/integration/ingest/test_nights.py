@@ -17,7 +17,7 @@ import pytest
 
 from cli.servers.nats import NatsServer
 from libs.common import calendar
-from libs.common.events import Bar, Gap, History, Tick
+from libs.common.events import MARKET_CLOSED, SESSION_CHECK, Bar, Gap, History, Tick
 from tests.integration.ingest.stage import Running, Stage, keys, stage
 from tests.waiting import eventually_async
 
@@ -178,9 +178,11 @@ class TestWhatTheBrokerSays:
             days = {calendar.day_of(history.day_ms) for history in await on.events(History)}
             assert holiday not in days
             await on.check_bars([TICKER])
+            session = calendar.next_session(WEDNESDAY)
+            await check_closed(on, session.pre_open_ms, session.post_close_ms)
 
         weeks(scenario, WEDNESDAY, holiday + dt.timedelta(days=1), start="2026-11-18T12:00",
-              speed=8_000)  # fmt: skip
+              speed=4_000)  # fmt: skip
 
     def test_an_unexpected_early_close_is_respected_and_said(self, weeks: Any) -> None:
         """The afternoon is closed, the evening is short, and the next day is a day again."""
@@ -199,13 +201,16 @@ class TestWhatTheBrokerSays:
                     lambda: running.metric("kite_ingest_idle") == 1, DEADLINE_S, "idle"
                 )
                 assert on.simulation.now_ms() < calendar.day_bounds_ms(early)[1]
-                await broker_reaches(on, early + dt.timedelta(days=1), 10)
+            await broker_reaches(on, early + dt.timedelta(days=1), 8)
+            async with on.ingest(**SCHWAB) as running:  # another life, which has to know it
                 await connected(running)
                 await on.until_settled()
             await on.check_bars([TICKER])
+            session = calendar.next_session(WEDNESDAY)
+            await check_closed(on, session.post_close_ms - 3 * 3_600_000, session.post_close_ms)
 
         weeks(scenario, WEDNESDAY, early + dt.timedelta(days=1), start="2026-11-19T12:00",
-              speed=8_000)  # fmt: skip
+              speed=4_000)  # fmt: skip
 
     def test_hours_are_asked_for_as_soon_as_the_broker_answers(self, weeks: Any) -> None:
         """Without its API nobody logs in; then data flows, and the hours follow."""
@@ -279,6 +284,18 @@ class TestWeeks:
             await check_complete(on, first, last)
 
         weeks(scenario, first, last, start="2026-11-24T12:00", speed=6_000)
+
+
+async def check_closed(on: Stage, from_ms: int, to_ms: int) -> None:
+    """The ledger says once that the market was closed then, and misses none of these minutes."""
+    gaps = [gap for gap in await on.events(Gap) if gap.series == "bars"]
+    closed = [gap for gap in gaps if gap.cause == MARKET_CLOSED]
+    assert [(gap.from_ms, gap.to_ms, gap.state, gap.reason) for gap in closed] == [
+        (from_ms, to_ms, "unfillable", "closed")
+    ]
+    lost = {gap.id: gap for gap in gaps if gap.cause not in (MARKET_CLOSED, SESSION_CHECK)}
+    assert {(gap.state, gap.reason) for gap in lost.values()} <= EXPLAINED
+    assert not [gap for gap in lost.values() if gap.from_ms < to_ms and gap.to_ms > from_ms]
 
 
 def check_quiet_nights(on: Stage, first: dt.date, last: dt.date) -> None:

@@ -18,7 +18,9 @@ _LENT = """ARRAY[
     'kite_claim(jsonb)', 'kite_positions()', 'kite_report(jsonb)', 'kite_prune_reports(bigint)',
     'kite_database_bytes()', 'kite_first_day(text)', 'kite_keep(text)', 'kite_ticks_since()',
     'kite_usage(text[])',
-    'kite_tally(text,integer,text[],bigint[],bigint[],bigint,integer)']"""
+    'kite_tally(text,integer,text[],bigint[],bigint[],bigint,integer)',
+    'kite_first_gap()', 'kite_open_minutes(text[],bigint[])',
+    'kite_traded_minutes(bigint,bigint)', 'kite_session_minutes(bigint,bigint,boolean)']"""
 
 _VIEWS = """
 CREATE TEMP VIEW schemas AS

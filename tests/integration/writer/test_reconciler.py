@@ -106,6 +106,11 @@ def test_equal_streams_and_rows_are_silent(
                 for p in range(partitions)
             ]
             assert min(compared_minutes) > 3
+            await eventually_async(
+                lambda: writer.metric("writer_unexplained_sessions") > 0,
+                DEADLINE_S,
+                "its own database counts unexplained minutes",
+            )
 
     asyncio.run(scenario())
 
