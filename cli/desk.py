@@ -1,7 +1,7 @@
 """The way to ingest's desk: commands in, answers and progress out, over the bus.
 
-Works on the running stack, as its operator, or on any other bus that KITE_NATS_URL names together
-with a user who may give commands and read desks.
+Works on the running stack, as its operator, or on any other bus that KITE_NATS_URL (or the file
+that KITE_NATS_URL_FILE names) tells, together with a user who may command ingest and read its desk.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from libs.common.bus import nats
 from libs.common.clock import SystemClock
 from libs.common.commands import Answer
 from libs.common.errors import BusError, BusUnavailable, KiteError, StreamFull
+from libs.common.settings import load
 from services.ingest.desk import Desk, decoded
 
 __all__ = ["DeskClient", "connected", "tickers_of"]
@@ -34,6 +35,12 @@ __all__ = ["DeskClient", "connected", "tickers_of"]
 ANSWER_WAIT_S = 20.0
 _POLL_S = 0.1
 _SERVICE = "ingest"
+
+
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Which bus, if it is not the running stack's own."""
+
+    nats_url: str = ""
 
 
 class DeskClient:
@@ -113,7 +120,7 @@ async def connected(home: Home) -> AsyncIterator[DeskClient]:
 
     Raises NotRunningError, SettingsError, BusUnavailable.
     """
-    url, state = os.environ.get("KITE_NATS_URL", ""), None
+    url, state = load(_Place, os.environ).nats_url, None
     if not url:
         try:
             state = current_state(home)
