@@ -34,6 +34,7 @@ __all__ = ["DeskClient", "connected", "tickers_of"]
 
 ANSWER_WAIT_S = 20.0
 _POLL_S = 0.1
+_GLANCE_S = 2.0  # who asks how things stand shall not wait for a bus that is away
 _SERVICE = "ingest"
 
 
@@ -142,11 +143,11 @@ def tickers_of(home: Home, state: StackState) -> tuple[str, ...]:
     """Return the list of the running stack, or what it was started with if nobody can tell."""
 
     async def ask() -> tuple[str, ...]:
-        async with connected(home) as client:
+        async with asyncio.timeout(_GLANCE_S), connected(home) as client:
             desk = await client.read()
             return desk.tickers if desk is not None else state.tickers
 
     try:
         return asyncio.run(ask())
-    except KiteError:
+    except (KiteError, TimeoutError):
         return state.tickers

@@ -26,7 +26,7 @@ from tests.waiting import eventually
 SCHWAB = "schwab.md"
 WITHIN_S = 120
 # A week of the guide, long enough to be ready before its end on a slow machine too.
-WEEK = {"KITE_SIM_REFRESH_TOKEN_S": "90", "KITE_SIM_ACCESS_TOKEN_S": "20"}
+WEEK = {"KITE_SIM_REFRESH_TOKEN_S": "60", "KITE_SIM_ACCESS_TOKEN_S": "20"}
 
 
 class AccountStack(Stack):
@@ -66,6 +66,7 @@ def state_of_ingest(stack: Stack) -> str:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_the_way_without_an_account() -> None:
     """The demo of the guide: logins in both ways, the end of one, and the next."""
     start, first, by_hand, second, _ = blocks(SCHWAB, "## Without an account")
@@ -94,6 +95,7 @@ def test_the_way_without_an_account() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 def test_the_way_of_an_account() -> None:
     """From the app's key to the second weekly login, word by word; the broker is simulated."""
     login, by_script = blocks(SCHWAB, "## 2. Log in")
@@ -131,6 +133,7 @@ def test_the_way_of_an_account() -> None:
                 eventually(lambda: state_of_ingest(stack) == "running", WITHIN_S, f"after {week}")
             added, backfill, health = more.splitlines()
             assert "added NVDA, TSLA" in follower.do(added)
+            assert stack.status()["tickers"] == ["QQQ", "SPY", "NVDA", "TSLA"]
             assert "done, 40 of 40 days" in follower.do(backfill)
             # Right after so many rows something may not be fresh yet; the minutes are.
             assert "unexplained minutes: 0" in follower.type(health).stdout
