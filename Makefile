@@ -12,7 +12,7 @@ CODE := $(wildcard services libs cli deploy tests benchmarks)
 # Markers of the tests that need more than Python; each has a verb of its own.
 NEEDS_MORE := chromium or docker or sshd or soak
 SERVICE_GROUPS := ingest indicators signals writer simulator gateway notifier init backup \
-	export cli kite
+	export operator cli kite
 # Exact versions and hashes for all platforms; no address of an index, because mirrors differ.
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(RUN) -m uv pip compile pyproject.toml --quiet \
 	--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \

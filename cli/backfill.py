@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import msgspec
 
+from cli.arguments import called
 from cli.desk import DeskClient, connected
 from cli.home import Home
 from cli.options import parse_tickers
@@ -58,7 +59,8 @@ def run_backfill(
     try:
         order = asyncio.run(work())
     except KeyboardInterrupt:
-        print("kite: it goes on without you; ./kite backfill shows how far it is", file=sys.stderr)
+        hint = f"{called()} backfill shows how far it is"
+        print(f"kite: it goes on without you; {hint}", file=sys.stderr)
         raise
     _show_end(order, as_json=as_json)
     left_out = set(order.tickers) - set(order.with_minutes)
@@ -80,7 +82,8 @@ def run_show(home: Home, *, as_json: bool) -> None:
         )
         return
     if not orders:
-        print("nothing was asked for; for example: ./kite backfill --ticker QQQ --from 2026-11-02")
+        example = f"{called()} backfill --ticker QQQ --from 2026-11-02"
+        print(f"nothing was asked for; for example: {example}")
         return
     shown = table("id", "state", "days", "tickers", "from", "to", right=("days",))
     for order in orders:

@@ -1,12 +1,10 @@
 """Every verb of the `kite` command: options and help. The work is imported when it is asked for.
 
-Exit codes: 0 done, 1 it did not work or is not healthy, 2 asked for wrongly, 130 interrupted.
+`arguments.run_verbs` says what the exit codes mean.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,49 +14,16 @@ from cli.arguments import Verbs as _Kite
 from cli.arguments import home_of as _home
 from cli.arguments import home_option as _home_option
 from cli.arguments import json_option as _json_option
+from cli.arguments import run_verbs
 from cli.auth_commands import auth
 from cli.feed_commands import backfill, import_bars, tickers
-from libs.common.errors import KiteError, SettingsError
 
 __all__ = ["main"]
 
-EXIT_INTERRUPTED = 130
-_COMMAND = "./kite"
-
 
 def main() -> NoReturn:
-    """Run the command line and exit; every failure of ours is one line without a traceback."""
-    try:
-        sys.exit(kite.main(prog_name=_COMMAND, standalone_mode=False) or 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = error.exit_code
-    except click.UsageError as error:
-        words = error.ctx.command_path if error.ctx else _COMMAND
-        code = _say((f"{_clause(error.format_message())} see {words} --help",), error.exit_code)
-    except click.ClickException as error:
-        code = _say((error.format_message(),), error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        code = EXIT_INTERRUPTED
-    except SettingsError as error:
-        code = _say(error.problems, error.exit_code)
-    except KiteError as error:
-        code = _say((str(error),), error.exit_code)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code)
-
-
-def _clause(text: str) -> str:
-    """Return an error of click's such that a clause of ours may follow it."""
-    return text if text.endswith("?") else f"{text.rstrip('.')};"
-
-
-def _say(lines: tuple[str, ...], code: int) -> int:
-    for line in lines:
-        click.echo(f"kite: {line}", err=True)
-    return code
+    """Run the command line and exit."""
+    run_verbs(kite)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -1,7 +1,7 @@
 """The way to ingest's desk: commands in, answers and progress out, over the bus.
 
-Works on the running stack, as its operator, or on any other bus that KITE_NATS_URL names together
-with a user who may give commands and read desks.
+Works on the running stack, as its operator, or on any other bus that KITE_NATS_URL (or the file
+that KITE_NATS_URL_FILE names) tells, together with a user who may command ingest and read its desk.
 """
 
 from __future__ import annotations
@@ -27,13 +27,21 @@ from libs.common.bus import nats
 from libs.common.clock import SystemClock
 from libs.common.commands import Answer
 from libs.common.errors import BusError, BusUnavailable, KiteError, StreamFull
+from libs.common.settings import load
 from services.ingest.desk import Desk, decoded
 
 __all__ = ["DeskClient", "connected", "tickers_of"]
 
 ANSWER_WAIT_S = 20.0
 _POLL_S = 0.1
+_GLANCE_S = 2.0  # who asks how things stand shall not wait for a bus that is away
 _SERVICE = "ingest"
+
+
+class _Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Which bus, if it is not the running stack's own."""
+
+    nats_url: str = ""
 
 
 class DeskClient:
@@ -113,7 +121,7 @@ async def connected(home: Home) -> AsyncIterator[DeskClient]:
 
     Raises NotRunningError, SettingsError, BusUnavailable.
     """
-    url, state = os.environ.get("KITE_NATS_URL", ""), None
+    url, state = load(_Place, os.environ).nats_url, None
     if not url:
         try:
             state = current_state(home)
@@ -135,11 +143,11 @@ def tickers_of(home: Home, state: StackState) -> tuple[str, ...]:
     """Return the list of the running stack, or what it was started with if nobody can tell."""
 
     async def ask() -> tuple[str, ...]:
-        async with connected(home) as client:
+        async with asyncio.timeout(_GLANCE_S), connected(home) as client:
             desk = await client.read()
             return desk.tickers if desk is not None else state.tickers
 
     try:
         return asyncio.run(ask())
-    except KiteError:
+    except (KiteError, TimeoutError):
         return state.tickers

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cli.arguments import Verbs, home_of, home_option, json_option
+from cli.arguments import Verb, Verbs, home_of, home_option, json_option
 
 __all__ = ["backfill", "import_bars", "tickers"]
 
@@ -66,7 +66,7 @@ def tickers_remove(names: tuple[str, ...], home: str | None, as_json: bool) -> N
 _day_type = click.DateTime(formats=["%Y-%m-%d"])
 
 
-@click.command("backfill", short_help="Fetch past days from the broker's price history.")
+@click.command("backfill", cls=Verb, short_help="Fetch past days from the broker's price history.")
 @click.option("--ticker", "names", metavar="LIST", multiple=True, help="For example QQQ,SPY.")
 @click.option("--from", "first", type=_day_type, metavar="DAY", help="[default: all there is]")
 @click.option("--to", "last", type=_day_type, metavar="DAY", help="[default: the last day over]")

@@ -1,12 +1,18 @@
-"""`./kite status`: what runs, since when and where; as a table, or as the JSON of the contract."""
+"""`./kite status`: what runs, since when and where; as a table, or as the JSON of the contract.
+
+The tickers are those of ingest's desk, as in `./kite tickers list`; those of the start as long as
+nobody can tell.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from cli.control import current_state
+from cli.desk import tickers_of
 from cli.home import Home
 from cli.output import STATE_STYLES, console, duration, size, table
 from cli.state import NotRunningError, ProcessState, StackState
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 EXIT_NOT_RUNNING = 1
+_TICKERS_SHOWN = 8
 _KINDS = {"demo": "simulated market", "csv": "market from CSV", "schwab": "Schwab account"}
 
 
@@ -25,6 +32,7 @@ def show(home: Home, *, as_json: bool) -> int:
     """Print the state; return 0 if the stack runs, else 1."""
     try:
         state = current_state(home)
+        state = replace(state, tickers=tickers_of(home, state))
     except NotRunningError as error:
         if not as_json:
             raise
@@ -57,10 +65,12 @@ def _draw(state: StackState) -> None:
     screen = console()
     up_s = (SystemClock().now_ms() - (state.started_ms or 0)) / 1000
     source = _KINDS.get(state.source or "", state.source)
+    more = len(state.tickers) - _TICKERS_SHOWN
+    tickers = " ".join(state.tickers[:_TICKERS_SHOWN]) + (f" and {more} more" if more > 0 else "")
     screen.print(
         Text.assemble(
             ("Alpha Kite Max", "bold"),
-            f"  {source} · {' '.join(state.tickers)} · up {duration(up_s)}\n",
+            f"  {source} · {tickers} · up {duration(up_s)}\n",
         )
     )
     screen.print(_processes(state))

@@ -86,7 +86,7 @@ async def _steady(client: DeskClient, tickers: Sequence[str]) -> Listed:
 async def _listed(client: DeskClient) -> Listed:
     desk = await client.read()
     if desk is None:
-        raise KiteError("ingest has not begun yet: see ./kite status")
+        raise KiteError("ingest has not begun yet; wait until it runs")
     return Listed(_standing(desk, running=client.running()), desk.caps)
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from deploy.credentials import Credentials, load_credentials
 from deploy.nats import config as nats_config
-from deploy.nats.policy import BACKUP, USERS, permissions
+from deploy.nats.policy import BACKUP, OPERATOR, USERS, permissions
 from deploy.postgres import config as postgres_config
 from deploy.private_files import write_private
 from deploy.simulated_app import APP_KEY, APP_SECRET
@@ -144,7 +144,7 @@ def _servers(credentials: Credentials, partitions: int) -> Iterator[_File]:
 
 
 def _services(credentials: Credentials, given: Given) -> Iterator[_File]:
-    for user in ("ingest", "indicators", "signals", "writer", "gateway", "notifier"):
+    for user in ("ingest", "indicators", "signals", "writer", "gateway", "notifier", OPERATOR):
         yield _File(user, "nats-url", nats_url(credentials, user))
     # Empty where the database is ours: then there are roles to be made as well.
     yield _File("init", "pg-dsn", given.pg_dsn)

@@ -61,10 +61,11 @@ class BusUser:
 
     `writes` is the stream whose frames it alone publishes; `consumes` are those that it reads
     through durable consumers of its own. `asks` are streams of which it may read any stored
-    message. Who `keeps_desk` stores what people asked of it, and its answers, beside its state; who
-    `reads_desks` sees those. `says` and `hears` are live subjects. Who has `peers` tells other
-    instances of itself how it stands. A user logs in by a key, unless people and programs that are
-    not ours shall need nothing but an address: `has_password`.
+    message. Who `keeps_desk` stores what people asked of it, and its answers, beside its state; a
+    user `commands` the services that are named, and `reads_desks` of those. `says` and `hears` are
+    live subjects. Who has `peers` tells other instances of itself how it stands. A user logs in by
+    a key, unless people and programs that are not ours shall need nothing but an address:
+    `has_password`.
     """
 
     writes: str | None = None
@@ -77,8 +78,8 @@ class BusUser:
     keeps_desk: bool = False
     dead_letters: bool = False
     takes_commands: bool = False
-    gives_commands: bool = False
-    reads_desks: bool = False
+    commands: tuple[str, ...] = ()
+    reads_desks: tuple[str, ...] = ()
     # Offices: all there is, all there is to read, whole streams as they lie on the disk.
     administers: bool = False
     observes: bool = False
@@ -130,10 +131,10 @@ BUS_USERS: Final[Mapping[str, BusUser]] = MappingProxyType(
         GATEWAY: BusUser(
             asks=(MARKET, INDICATORS, SIGNALS),
             hears=(_TICKS, _CANDLES, _CROSSES, "live.status.*"),
-            gives_commands=True,
+            commands=("ingest", "indicators", "signals", "writer"),
         ),
-        # A person at the command line: asks services for something, and reads their answers.
-        OPERATOR: BusUser(gives_commands=True, reads_desks=True),
+        # A person at the command line: asks ingest for something, and reads its answers.
+        OPERATOR: BusUser(commands=("ingest",), reads_desks=("ingest",)),
         BACKUP: BusUser(copies_streams=True),
         OBSERVER: BusUser(observes=True, has_password=True),
         PUBLIC: BusUser(hears=_PUBLIC_SUBJECTS, has_password=True),

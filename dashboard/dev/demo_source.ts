@@ -112,6 +112,7 @@ export class DemoSource implements DataSource {
       to_ms: open + nth * 1_800_000 + minutes * 60_000,
       cause,
       state,
+      reason: state === "unfillable" ? "tick_series" : "",
     });
     return [gap(1, 3, "filled", "ingest_down"), gap(2, 1, "unfillable", "connection_lost")];
   }

@@ -117,10 +117,10 @@ def _publishes(name: str, user: BusUser, partitions: int) -> list[str]:
         publish += _read_stream(stream)
     if user.takes_commands:
         publish += _use_consumer(COMMANDS, name, command_subject(name))
-    if user.gives_commands:
-        publish.append(command_subject("*"))
-    if user.reads_desks:
-        publish.append(f"$JS.API.DIRECT.GET.{STATE}.{desk_subject('*')}")
+    publish += [command_subject(service) for service in user.commands]
+    publish += [
+        f"$JS.API.DIRECT.GET.{STATE}.{desk_subject(service)}" for service in user.reads_desks
+    ]
     # Who works with the store asks whose it is; see `topology.check`.
     return [*publish, _look_at(COMMANDS)] if publish else []
 

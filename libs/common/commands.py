@@ -16,11 +16,24 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-__all__ = ["ANSWERS_MAX", "TEXT_CHARS_MAX", "Answer", "BadCommand", "Command", "read_command"]
+__all__ = [
+    "ANSWERS_MAX",
+    "TEXT_CHARS_MAX",
+    "Answer",
+    "BadCommand",
+    "Command",
+    "CommandId",
+    "CommandName",
+    "read_command",
+]
 
 ANSWERS_MAX = 64  # that a desk keeps, and so how long a repeated id is recognised
 TEXT_CHARS_MAX = 600
 _REASON_CHARS_MAX = 300
+
+
+CommandName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+CommandId = Annotated[str, Meta(max_length=64)]
 
 
 class BadCommand(Exception):
@@ -30,8 +43,8 @@ class BadCommand(Exception):
 class Command(Struct, frozen=True):
     """What shall be done. `arguments` are for the service to understand."""
 
-    command: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
-    id: Annotated[str, Meta(max_length=64)] = ""
+    command: CommandName
+    id: CommandId = ""
     arguments: dict[str, Any] = {}
     sent_ms: int = 0
 

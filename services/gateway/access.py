@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -13,6 +14,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
 from libs.common import subjects
+from libs.common.commands import CommandId, CommandName
 from services.gateway import answers
 from services.gateway.answers import Refused
 from services.gateway.api import REFUSALS, responses
@@ -38,10 +40,14 @@ class Login(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Command(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a service shall do; it decides what it understands."""
+    """What a service shall do; it decides what it understands.
 
-    command: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+    Whoever chooses an `id` may send the same again when no answer came: it is done once.
+    """
+
+    command: CommandName
     arguments: dict[str, Any] = {}
+    id: CommandId = ""
 
 
 class Accepted(Struct, frozen=True):
@@ -138,14 +144,23 @@ async def command(
         message = "commands need a login: set KITE_GATEWAY_AUTH=password"
         raise Refused(403, "login_required", message)
     _require_login(request)
-    body = msgspec.json.encode(
-        {"command": data.command, "arguments": data.arguments, "sent_ms": state.wall.now_ms()}
-    )
+    body = msgspec.json.encode({**msgspec.to_builtins(data), "sent_ms": state.wall.now_ms()})
     if len(body) > _ARGUMENTS_BYTES_MAX:
         raise Refused(413, "too_large", f"a command holds at most {_ARGUMENTS_BYTES_MAX} bytes")
-    seq = await state.bus.append(f"{subjects.COMMANDS.lower()}.{service}", body)
+    message_id = _message_id(service, data.id)
+    seq = await state.bus.append(subjects.command_subject(service), body, message_id=message_id)
     state.commands.labels(service).inc()
     return Response(msgspec.json.encode(Accepted(seq)), status_code=202, media_type=JSON)
+
+
+def _message_id(service: str, command_id: str) -> str:
+    """Return what the stream knows a repeated command by: a header, so it has to be a plain word.
+
+    Two services may be given the same id.
+    """
+    if not command_id:
+        return ""
+    return hashlib.sha256(f"{service} {command_id}".encode()).hexdigest()
 
 
 HANDLERS = [login, logout, me, live_token, command]

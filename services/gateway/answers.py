@@ -197,7 +197,10 @@ class Signals(Struct, frozen=True):
 
 
 class Gap(Struct, frozen=True):
-    """What is or was missing: `from_ms` up to but without `to_ms`."""
+    """What is or was missing: `from_ms` up to but without `to_ms`.
+
+    `reason` says why an unfillable one is, in the words of `events.GapReason`; else it is empty.
+    """
 
     id: str
     ticker: str
@@ -206,6 +209,7 @@ class Gap(Struct, frozen=True):
     to_ms: int
     cause: str
     state: Literal["open", "filled", "unfillable"]
+    reason: str = ""
 
 
 class Gaps(Struct, frozen=True):

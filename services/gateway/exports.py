@@ -74,10 +74,10 @@ def signal_lines(signals: Iterable[Signal]) -> Iterator[str]:
 def gap_lines(gaps: Iterable[Gap]) -> Iterator[str]:
     """Yield gaps in pieces of many lines."""
     header = ["id", "ticker", "series", "from_utc", "from_new_york", "to_utc", "to_new_york",
-              "cause", "state"]  # fmt: skip
+              "cause", "state", "reason"]  # fmt: skip
     rows = (
         [gap.id, gap.ticker, gap.series, utc(gap.from_ms), new_york(gap.from_ms), utc(gap.to_ms),
-         new_york(gap.to_ms), gap.cause, gap.state]
+         new_york(gap.to_ms), gap.cause, gap.state, gap.reason]
         for gap in gaps
     )  # fmt: skip
     return _pieces(header, rows)

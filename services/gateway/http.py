@@ -54,7 +54,8 @@ _HINTS = {
     "version": "expected the version that /sessions told",
     "service": "expected ingest, indicators, signals or writer",
     "password": "expected a JSON object with the password as a text",
-    "command": "expected a JSON object with a command of small letters and an object of arguments",
+    "command": "expected a JSON object with a command of small letters, an object of arguments "
+    "and, if you like, an id of at most 64 characters",
 }
 
 Ticker = Annotated[str, QueryParameter(pattern=TICKER_PATTERN, description="symbol, e.g. QQQ")]

@@ -97,7 +97,7 @@ GAPS = """
     )
     SELECT g.id, g.ticker, g.series,
         (date_part('epoch', g.started_at) * 1000)::bigint AS from_ms,
-        (date_part('epoch', g.ended_at) * 1000)::bigint AS to_ms, g.cause, g.state
+        (date_part('epoch', g.ended_at) * 1000)::bigint AS to_ms, g.cause, g.state, g.reason
     FROM wanted JOIN LATERAL (
         SELECT * FROM public.gaps AS one
         WHERE one.ticker = wanted.ticker AND one.started_at >= $2::timestamptz - interval '7 days'

@@ -69,9 +69,9 @@ class LateBus:
         """See Bus."""
         return await self._connected().last(stream, subject)
 
-    async def append(self, subject: str, data: bytes) -> int:
+    async def append(self, subject: str, data: bytes, *, message_id: str = "") -> int:
         """See Bus."""
-        return await self._connected().append(subject, data)
+        return await self._connected().append(subject, data, message_id=message_id)
 
 
 class HttpMetrics:

@@ -138,7 +138,8 @@ class Project:
 
     def _builds_on_the_hosts_network(self) -> dict[str, Any]:
         """Let builds reach a mirror that only the host can reach."""
-        built = [name for name, service in define().services.items() if "build" in service]
+        everything = define(COMPOSE_PROFILES=",cli,export,restore")  # with those run by hand
+        built = [name for name, service in everything.services.items() if "build" in service]
         return {"services": {name: {"build": {"network": "host"}} for name in built}}
 
     def compose(

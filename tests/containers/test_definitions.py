@@ -218,7 +218,7 @@ class TestWays:
 class TestByHand:
     """Jobs that run only when somebody calls them."""
 
-    @pytest.mark.parametrize("name", ["restore", "export"])
+    @pytest.mark.parametrize("name", ["restore", "export", "cli"])
     @pytest.mark.parametrize("way", ["", "schwab", "nano"])
     def test_they_have_the_same_walls(self, name: str, way: str) -> None:
         """In every way to run, they end, and they reach what they need and no more."""
@@ -232,7 +232,7 @@ class TestByHand:
         assert size_bytes(service["mem_limit"]) <= 256 << 20
         assert called.networks_of(name) <= set(called.networks)
         outside = called.networks_of(name) & called.outside()
-        assert outside == ({"database-outside"} if hosted else set())
+        assert outside == ({"database-outside"} if hosted and name != "cli" else set())
         assert all(
             needed in called.services or how.get("required") is False
             for needed, how in service["depends_on"].items()
@@ -245,6 +245,24 @@ class TestByHand:
         assert set(service["environment"]) == {"KITE_PG_DSN_FILE"}
         wanted = service["build"]["args"]["SERVICE"]
         assert (REPOSITORY / "requirements" / f"{wanted}.txt").is_file()
+
+    def test_the_command_line_may_only_ask_ingest(self, tmp_path: Path) -> None:
+        """It has the operator's login and nothing else, and reaches nothing but the bus."""
+        service = define(COMPOSE_PROFILES="cli").services["cli"]
+        assert service["networks"] == ["bus"]
+        assert service["volumes"] == ["operator-secrets:/run/kite/secrets:ro"]
+        assert service["environment"] == {"KITE_NATS_URL_FILE": "/run/kite/secrets/nats-url"}
+        assert ["operator-secrets", "/run/kite/operator"] in volumes_of("secrets")
+        for source, *_ in volumes_of("secrets"):
+            (tmp_path / source.removesuffix("-secrets")).mkdir()
+        container_files.write_all(tmp_path, container_files.Given())
+        (file,) = (tmp_path / "operator").iterdir()
+        assert file.name == "nats-url"
+        assert file.read_text().startswith("nats://operator:")
+        arguments = service["build"]["args"]
+        assert service["entrypoint"] == ["python", "-m", arguments["MODULE"]]
+        assert (REPOSITORY / "requirements" / f"{arguments['SERVICE']}.txt").is_file()
+        assert (REPOSITORY / Path(*arguments["MODULE"].split("."))).with_suffix(".py").is_file()
 
 
 class TestImages:

@@ -117,6 +117,23 @@ def test_the_page_moves(demo: Project) -> None:
     assert page.contradictions == []
 
 
+def test_a_ticker_is_added_while_everything_runs(demo: Project) -> None:
+    """By the command of the guide; it streams, its rows come, and it goes again."""
+
+    def ask_ingest(*words: str) -> str:
+        return demo.compose("run", "--rm", "-T", "cli", *words)
+
+    added = json.loads(ask_ingest("tickers", "add", "TSLA", "--json"))
+    assert added["tickers"][-1]["ticker"] == "TSLA"
+    counted = "SELECT count(*) FROM indicators WHERE ticker = 'TSLA'"
+    eventually(lambda: int(demo.rows(counted)[0]), WITHIN_S, "ticks of TSLA")
+    assert "TSLA" in ask_ingest("tickers", "list")
+    assert "removed TSLA" in ask_ingest("tickers", "remove", "TSLA")
+    refused = demo.attempt("run", "--rm", "-T", "cli", "up")
+    assert refused.returncode == 2
+    assert "No such command 'up'" in refused.stderr
+
+
 def test_the_jobs_can_run_again(demo: Project) -> None:
     """A second `up` repeats them, changes nothing, and disturbs nobody."""
     before = {name: demo.inspect(name)["Id"] for name in LASTING}

@@ -208,6 +208,23 @@ class TestPublish:
         small = topology.plan(PARTITIONS, "demo", stream_bytes_max=4 << 20)
         bus_within(scenario, small)
 
+    def test_a_message_with_a_known_id_is_stored_once(self, bus_within: Within) -> None:
+        """Whoever got no answer sends it again, and learns where the first one is."""
+
+        async def scenario(world: World) -> None:
+            bus = (await world.connect("operator")).bus
+            admin = (await world.connect("admin")).bus
+            assert await bus.append("commands.ingest", b"first", message_id="a") == 1
+            assert await bus.append("commands.ingest", b"again", message_id="a") == 1
+            assert await bus.append("commands.ingest", b"other", message_id="b") == 2
+            assert await bus.append("commands.ingest", b"no id") == 3
+            assert await bus.append("commands.ingest", b"no id") == 4
+            first = await admin.read("COMMANDS", "commands.ingest", start_seq=1)
+            assert first is not None
+            assert first.data == b"first"
+
+        bus_within(scenario)
+
     def test_two_checkpoints_are_kept_of_each_service(self, bus_within: Within) -> None:
         """STATE holds the newest message and the one before, per subject."""
 

@@ -210,6 +210,7 @@ describe("gaps", () => {
     to_ms: OPEN_MS + to * MINUTE,
     cause: "test",
     state,
+    reason: "",
   });
   const axis = candleAxis(SESSION, "1m", []);
 

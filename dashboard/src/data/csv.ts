@@ -70,7 +70,18 @@ export function signalsCsv(signals: readonly Signal[]): string {
 
 export function gapsCsv(gaps: readonly Gap[]): string {
   return toCsv(
-    ["from", "from_new_york", "to", "to_new_york", "id", "ticker", "series", "cause", "state"],
+    [
+      "from",
+      "from_new_york",
+      "to",
+      "to_new_york",
+      "id",
+      "ticker",
+      "series",
+      "cause",
+      "state",
+      "reason",
+    ],
     gaps.map((gap) => [
       ...times(gap.from_ms),
       ...times(gap.to_ms),
@@ -79,6 +90,7 @@ export function gapsCsv(gaps: readonly Gap[]): string {
       gap.series,
       gap.cause,
       gap.state,
+      gap.reason,
     ]),
   );
 }

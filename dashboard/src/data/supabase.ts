@@ -186,7 +186,7 @@ export class SupabaseSource implements DataSource {
         table: "gaps",
         along: "started_at",
         ...dayBounds(date),
-        columns: "id,ticker,series,started_at,ended_at,cause,state",
+        columns: "id,ticker,series,started_at,ended_at,cause,state,reason",
         equal: equal({ ticker }),
       },
       (row) => row.started_at,

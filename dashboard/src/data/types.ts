@@ -129,6 +129,8 @@ export interface Gap {
   to_ms: number;
   cause: string;
   state: "open" | "filled" | "unfillable";
+  /** Why an unfillable one is; empty otherwise. */
+  reason: string;
 }
 
 export interface HealthCheck {

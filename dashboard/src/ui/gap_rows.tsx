@@ -2,6 +2,7 @@
 
 import { formatTime } from "../data/newyork";
 import type { Gap } from "../data/types";
+import { reasonText } from "./gap_reason";
 
 const TONES: Record<Gap["state"], string> = { open: "warn", filled: "good", unfillable: "bad" };
 
@@ -17,6 +18,7 @@ export function GapRows({ gaps, withTicker }: { gaps: readonly Gap[]; withTicker
           <th scope="col">Of</th>
           <th scope="col">State</th>
           <th scope="col">Cause</th>
+          <th scope="col">Why not filled</th>
         </tr>
       </thead>
       <tbody>
@@ -32,6 +34,7 @@ export function GapRows({ gaps, withTicker }: { gaps: readonly Gap[]; withTicker
               </span>
             </td>
             <td className="text-ink-2">{gap.cause.replaceAll("_", " ")}</td>
+            <td className="text-ink-2">{reasonText(gap.reason)}</td>
           </tr>
         ))}
       </tbody>

@@ -124,8 +124,12 @@ class Bus(Protocol):
         """
         ...
 
-    async def append(self, subject: str, data: bytes) -> int:
-        """Store `data` durably without a fence, for dead letters; raises as `publish` does."""
+    async def append(self, subject: str, data: bytes, *, message_id: str = "") -> int:
+        """Store `data` durably without a fence; raises as `publish` does.
+
+        A `message_id` that the stream got before, two minutes ago at most, stores nothing: the
+        sequence of then is returned.
+        """
         ...
 
     def lease(self, stream: str, consumer: str) -> AbstractAsyncContextManager[Lease]:

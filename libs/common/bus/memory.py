@@ -166,11 +166,13 @@ class MemoryServer:
             stream.metadata,
         )
 
-    def store(self, subject: str, data: bytes, expected_last_seq: int | None) -> int:
+    def store(
+        self, subject: str, data: bytes, expected_last_seq: int | None, message_id: str = ""
+    ) -> int:
         """Store and wake whoever waits for it; raises as `Bus.publish` does."""
         for stream in self._streams.values():
             if stream.takes(subject):
-                seq = stream.store(subject, data, expected_last_seq)
+                seq = stream.store(subject, data, expected_last_seq, message_id)
                 for consumer in self._consumers.values():
                     if consumer.stream is stream and consumer.plan.subject == subject:
                         consumer.pump()
@@ -251,9 +253,9 @@ class MemoryBus:
         """Store `data` if the subject's last sequence is the expected one; see `bus.Bus`."""
         return await self._store(subject, data, expected_last_seq)
 
-    async def append(self, subject: str, data: bytes) -> int:
+    async def append(self, subject: str, data: bytes, *, message_id: str = "") -> int:
         """Store `data` without a fence; see `bus.Bus`."""
-        return await self._store(subject, data, None)
+        return await self._store(subject, data, None, message_id)
 
     @asynccontextmanager
     async def lease(self, stream: str, consumer: str) -> AsyncIterator[Lease]:
@@ -312,7 +314,9 @@ class MemoryBus:
         if not self.connected:
             raise BusUnavailable("connection lost")
 
-    async def _store(self, subject: str, data: bytes, expected_last_seq: int | None) -> int:
+    async def _store(
+        self, subject: str, data: bytes, expected_last_seq: int | None, message_id: str = ""
+    ) -> int:
         if len(data) > FRAME_BYTES_MAX:
             raise ValueError(
                 f"{len(data)} bytes for {subject}: a message holds at most {FRAME_BYTES_MAX}"
@@ -321,9 +325,9 @@ class MemoryBus:
         if self._answers_to_lose:
             if self._answers_to_lose.popleft():
                 with suppress(BusError):  # the answer that gets lost may be a refusal
-                    self._server.store(subject, data, expected_last_seq)
+                    self._server.store(subject, data, expected_last_seq, message_id)
             raise Doubt(f"no answer on {subject}")
-        seq = self._server.store(subject, data, expected_last_seq)
+        seq = self._server.store(subject, data, expected_last_seq, message_id)
         await asyncio.sleep(0)
         if not self.connected:
             raise Doubt(f"connection lost while waiting for an answer on {subject}")

@@ -41,6 +41,7 @@ class MemoryStream:
         self._bytes = 0
         self._order: deque[tuple[int, str]] = deque()
         self._by_subject: dict[str, list[Stored]] = {}
+        self._by_id: dict[str, int] = {}
         self._evicted: set[int] = set()  # sequences still in `_order` that are gone
 
     def takes(self, subject: str) -> bool:
@@ -73,8 +74,15 @@ class MemoryStream:
         begin = bisect_left(messages, seq, key=lambda stored: stored.seq)
         return messages[begin : begin + count_max]
 
-    def store(self, subject: str, data: bytes, expected_last_seq: int | None) -> int:
-        """Store and return the sequence; raises Fenced or StreamFull."""
+    def store(
+        self, subject: str, data: bytes, expected_last_seq: int | None, message_id: str = ""
+    ) -> int:
+        """Store and return the sequence; raises Fenced or StreamFull.
+
+        An id that was there before stores nothing, however long ago it was.
+        """
+        if message_id in self._by_id:
+            return self._by_id[message_id]
         if expected_last_seq is not None:
             last = self.last(subject)
             last_seq = last.seq if last is not None else 0
@@ -92,6 +100,8 @@ class MemoryStream:
             self._evict(subject)
         while self._bytes > self.plan.bytes_max:
             self._evict(self._order[0][1])
+        if message_id:
+            self._by_id[message_id] = self.last_seq
         return self.last_seq
 
     # -- what may happen to a stream -------------------------------------------------------------

@@ -47,6 +47,7 @@ _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 2.0
 
 _EXPECTED_HEADER = "Nats-Expected-Last-Subject-Sequence"
+_ID_HEADER = "Nats-Msg-Id"
 _NOT_FOUND = "404"
 _NS_PER_MS = 1_000_000
 
@@ -191,9 +192,9 @@ class NatsBus:
         fence = {_EXPECTED_HEADER: str(expected_last_seq)}
         return await self._store(subject, data, fence, self._failpoint(subject))
 
-    async def append(self, subject: str, data: bytes) -> int:
+    async def append(self, subject: str, data: bytes, *, message_id: str = "") -> int:
         """Store `data` without a fence; see `bus.Bus`."""
-        return await self._store(subject, data, None)
+        return await self._store(subject, data, {_ID_HEADER: message_id} if message_id else None)
 
     @asynccontextmanager
     async def lease(self, stream: str, consumer: str) -> AsyncIterator[Lease]:

@@ -63,6 +63,7 @@ ACK_PENDING_MAX: Final = 10_000
 
 _DAY_MS = 86_400_000
 _NS_PER_MS = 1_000_000
+_REPEATED_WITHIN_MS = 120_000  # how long a stream knows the ids of messages; see `Bus.append`
 _MESSAGE_BYTES_MAX = FRAME_BYTES_MAX + 4096
 _STREAM_NOT_FOUND = 10059
 _CONSUMER_NOT_FOUND = 10014
@@ -359,6 +360,7 @@ def _stream_json(stream: StreamPlan, metadata: Mapping[str, str]) -> dict[str, A
         "max_msgs_per_subject": stream.per_subject_max,
         "discard": stream.discard,
         "allow_direct": True,
+        "duplicate_window": _REPEATED_WITHIN_MS * _NS_PER_MS,
         "metadata": dict(metadata),
     }
 

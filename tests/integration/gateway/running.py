@@ -181,9 +181,10 @@ async def fill(dsn: str) -> None:
                 ("QQQ:bars:1", "QQQ", moment(open_ms), moment(open_ms + 60_000), "filled"),
                 ("QQQ:bars:2", "QQQ", moment(open_ms - 86_400_000 * 2), moment(open_ms), "open"),
                 ("SPY:bars:3", "SPY", moment(open_ms + 86_400_000), moment(open_ms + 86_460_000),
-                 "open"),
+                 "unfillable"),
             ],
         )  # fmt: skip
+        await connection.execute("UPDATE gaps SET reason = 'no_trade' WHERE id = 'SPY:bars:3'")
         await connection.execute(
             "INSERT INTO stream_positions VALUES ('INDICATORS', 0, 70, 70, $1), "
             "('SIGNALS', 0, 7, 7, $1)",

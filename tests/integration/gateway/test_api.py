@@ -181,7 +181,8 @@ def test_gaps_of_a_day(fresh_nats: NatsServer, migrated_database: Database) -> N
         assert gaps[1]["from_ms"] == SESSION.open_ms
         assert gaps[1]["state"] == "filled"
         tomorrow = str(DAY + dt.timedelta(days=1))
-        assert len((await found.get("gaps", date=tomorrow, ticker="SPY"))["gaps"]) == 1
+        (spy,) = (await found.get("gaps", date=tomorrow, ticker="SPY"))["gaps"]
+        assert (spy["state"], spy["reason"], gaps[1]["reason"]) == ("unfillable", "no_trade", "")
         assert (await found.get("gaps", date=tomorrow, ticker="QQQ"))["gaps"] == []
 
     play(fresh_nats, migrated_database, scene)

@@ -14,6 +14,7 @@ from websockets import Origin
 from websockets.asyncio.client import ClientConnection, connect
 
 from cli.servers.nats import NatsServer
+from libs.common.commands import read_command
 from libs.common.events import TickIndicator
 from services.gateway import live
 from tests.databases import Database, connected
@@ -192,6 +193,31 @@ def test_a_command_reaches_its_stream(fresh_nats: NatsServer, migrated_database:
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_parameter")
         large = {"command": "halt", "arguments": {"x": "x" * 20_000}}
         assert (await post(found, "commands/ingest", large)).status_code == 413
+
+    play(fresh_nats, migrated_database, scene)
+
+
+def test_a_command_with_an_id_is_stored_once(
+    fresh_nats: NatsServer, migrated_database: Database
+) -> None:
+    """Whoever got no answer sends it again and is answered as the first time; also in pairs."""
+
+    async def scene(found: Gateway, source: Feed) -> None:
+        await log_in(found)
+        body = {"command": "tickers-add", "arguments": {"tickers": ["QQQ"]}, "id": "a 1ö\r\n"}
+        replies = await asyncio.gather(*(post(found, "commands/ingest", body) for _ in range(4)))
+        assert {(reply.status_code, reply.json()["seq"]) for reply in replies} == {(202, 1)}
+        message = await source.bus.last("COMMANDS", "commands.ingest")
+        assert message is not None
+        assert (message.seq, read_command(message.data).id) == (1, body["id"])
+        # The same id for another service is another command, and so is one without an id.
+        assert (await post(found, "commands/writer", body)).json() == {"seq": 2}
+        del body["id"]
+        assert (await post(found, "commands/ingest", body)).json() == {"seq": 3}
+        assert (await post(found, "commands/ingest", body)).json() == {"seq": 4}
+        for wrong in ("x" * 65, 7, None):
+            answer = await post(found, "commands/ingest", {**body, "id": wrong})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_parameter")
 
     play(fresh_nats, migrated_database, scene)
 

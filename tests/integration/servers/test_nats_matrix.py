@@ -165,10 +165,11 @@ PUBLISH = {
         *OWN_STORE,
     ],
     "gateway": [
-        r"commands\.[a-z]+", *stored("(MARKET|INDICATORS|SIGNALS)"), *OWN_STORE,
+        r"commands\.(ingest|indicators|signals|writer)", *stored("(MARKET|INDICATORS|SIGNALS)"),
+        *OWN_STORE,
     ],
     "operator": [
-        r"commands\.[a-z]+", r"\$JS\.API\.DIRECT\.GET\.STATE\.state\.[a-z]+\.desk", *OWN_STORE,
+        r"commands\.ingest", r"\$JS\.API\.DIRECT\.GET\.STATE\.state\.ingest\.desk", *OWN_STORE,
     ],
     "backup": [
         r"\$JS\.API\.STREAM\.(NAMES|(INFO|SNAPSHOT)\.[A-Z]+)", r"\$JS\.API\.DIRECT\.GET\.[A-Z]+",

@@ -16,7 +16,9 @@ from libs.common.errors import SettingsError
 from libs.common.sealing import Key
 from libs.common.token_file import TokenFile
 
-FOLDERS = (*"init nats postgres ingest indicators signals writer gateway notifier backup".split(),)
+FOLDERS = tuple(
+    "init nats postgres ingest indicators signals writer gateway notifier backup operator".split()
+)
 TOKEN = {
     "creation_timestamp": 1_700_000_000,
     "token": {"access_token": "a", "refresh_token": "r", "expires_at": 1_700_001_800, "more": 1},
@@ -65,8 +67,8 @@ class TestSecrets:
         init.make_secrets(make())
         found = contents(tmp_path)
         passwords = json.loads(found["init/credentials.json"])["nats"]
-        services = ("ingest", "indicators", "signals", "writer", "gateway", "notifier", "backup")
-        for folder in services:
+        flow = ("ingest", "indicators", "signals", "writer")
+        for folder in (*flow, "gateway", "notifier", "backup", "operator"):
             assert found[f"{folder}/nats-url"] == f"nats://{folder}:{passwords[folder]}@nats:4222\n"
             others = {password for user, password in passwords.items() if user != folder}
             texts = [text for path, text in found.items() if path.startswith(f"{folder}/")]

@@ -85,8 +85,10 @@ def test_signals_and_gaps() -> None:
                     3.0)  # fmt: skip
     header, row = table(signal_lines([signal]))
     assert dict(zip(header, row, strict=True))["late"] == "true"
-    header, row = table(gap_lines([Gap("g", "QQQ", "bars", TS_MS, TS_MS + 1, "wire", "open")]))
-    assert dict(zip(header, row, strict=True))["from_utc"] == utc(TS_MS)
+    gap = Gap("g", "QQQ", "bars", TS_MS, TS_MS + 1, "wire", "unfillable", "no_trade")
+    header, row = table(gap_lines([gap]))
+    cells = dict(zip(header, row, strict=True))
+    assert (cells["from_utc"], cells["reason"]) == (utc(TS_MS), "no_trade")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
