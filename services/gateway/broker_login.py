@@ -22,6 +22,7 @@ from libs.common.clock import Clock
 from libs.common.commands import Answer
 from libs.common.errors import BusError, Doubt
 from libs.common.sealing import seal_for
+from libs.common.telemetry import get_logger
 from services.gateway.broker_page import (
     BEGIN_PATH,
     FINISH_PATH,
@@ -105,8 +106,9 @@ async def _page(
     desk: BrokerDesk = state.broker_desk
     try:
         login = await desk.login()
-    except BusError:
-        login, notice, status = None, notice or _AWAY, 503
+    except BusError as error:
+        get_logger().warning("gateway.unavailable", error=str(error), path=request.url.path)
+        login, notice, status = None, _AWAY, 503
     may_change = _may_change(request, state)
     body = render(login, state.wall.now_ms(), may_change=may_change, notice=notice)
     return Response(body, status_code=status, media_type="text/html", headers=_HEADERS)

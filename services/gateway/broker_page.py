@@ -45,23 +45,22 @@ def render(login: BrokerLogin | None, now_ms: int, *, may_change: bool, notice: 
     """Return the page; `notice` is what was wrong with what the person did."""
     parts = [_notice("bad", notice)] if notice else []
     if login is None:
-        parts.append(_notice("warn", _SILENT))
-        return _document(*parts)
+        return _document(*(parts or [_notice("warn", _SILENT)]))
     newest = login.newest
     if newest is not None and not notice:
         parts.append(_news(newest, login, now_ms))
-    parts.append(_standing(login, now_ms))
+    finishing = newest is not None and newest.state == "exchanging"
     if not may_change:
         parts.append(_notice("warn", _LOCKED))
     elif login.missing:
         parts.append(_notice("bad", f"Nobody can log in: {login.missing}"))
-    elif newest is not None and newest.state == "exchanging":
-        return _document(*parts, refresh=True)
     elif newest is not None and newest.state == "open" and now_ms < newest.expires_ms:
         parts.append(_steps(login, newest))
-    else:
+    elif not finishing:
         parts.append(_begin(login))
-    return _document(*parts)
+    # What there is to do stands first: a phone shows little at once.
+    parts.append(_standing(login, now_ms))
+    return _document(*parts, refresh=finishing and may_change)
 
 
 def _document(*parts: str, refresh: bool = False) -> bytes:
@@ -71,6 +70,7 @@ def _document(*parts: str, refresh: bool = False) -> bytes:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark">{again}'
         "<title>Broker login · Alpha Kite Max</title>"
+        '<link rel="icon" type="image/svg+xml" href="/icon.svg">'
         f'<link rel="stylesheet" href="{STYLE_PATH}"></head><body><main>'
         '<p class="home"><a href="/">← Alpha Kite Max</a></p><h1>Broker login</h1>'
         f"{''.join(parts)}</main></body></html>"
@@ -99,16 +99,14 @@ def _news(newest: LoginTry, login: BrokerLogin, now_ms: int) -> str:
 def _standing(login: BrokerLogin, now_ms: int) -> str:
     tone, words = _STATES.get(login.state, ("bad", login.state))
     rows = [
-        ("Broker", login.broker),
-        ("Made", _when(login.made_at, now_ms)),
-        ("Ends", _when(login.ends_at, now_ms)),
         ("Next login due", _when(login.due_at, now_ms)),
+        ("Ends", _when(login.ends_at, now_ms)),
+        ("Made", _when(login.made_at, now_ms)),
+        ("Broker", html.escape(login.broker)),
     ]
     if login.state not in ("ok", "ends_soon", "missing"):
-        rows.append(("Why", login.reason))
-    drawn = "".join(
-        f"<div><dt>{name}</dt><dd>{html.escape(value)}</dd></div>" for name, value in rows if value
-    )
+        rows.insert(0, ("Why", html.escape(login.reason)))
+    drawn = "".join(f"<div><dt>{name}</dt><dd>{shown}</dd></div>" for name, shown in rows if shown)
     return (
         f'<section><h2 class="state" data-tone="{tone}">{html.escape(words)}</h2>'
         f"<dl>{drawn}</dl></section>"
@@ -156,11 +154,12 @@ def _time(iso: str | None) -> str:
 
 
 def _when(iso: str | None, now_ms: int) -> str:
+    """Write a time and how far away it is, as HTML."""
     if iso is None:
         return ""
     ahead_s = int(datetime.fromisoformat(iso).timestamp() - now_ms / 1000)
     span = span_text(abs(ahead_s))
-    return f"{_time(iso)} ({f'in {span}' if ahead_s > 0 else f'{span} ago'})"
+    return f"{_time(iso)} <small>{f'in {span}' if ahead_s > 0 else f'{span} ago'}</small>"
 
 
 # For whoever comes without a session; it shows nothing.
@@ -194,7 +193,8 @@ section, .notice { background: var(--panel); border: 1px solid var(--line); bord
 .state::before { content: ""; display: inline-block; width: .7em; height: .7em; margin-right: .5em;
   border-radius: 50%; background: var(--tone); }
 dl { margin: 0; } dl div { padding: .4rem 0; border-top: 1px solid var(--line); }
-dt { color: var(--quiet); font-size: .875rem; } dd { margin: 0; overflow-wrap: anywhere; }
+dt, small { color: var(--quiet); font-size: .875rem; } small { display: block; }
+dd { margin: 0; overflow-wrap: anywhere; }
 ol { margin: 0 0 1rem; padding-left: 1.4rem; } li { padding: 0 0 1.25rem .25rem; }
 li:last-child { padding-bottom: 0; }
 code { font: .9em ui-monospace, monospace; overflow-wrap: anywhere; }

@@ -165,7 +165,8 @@ PUBLISH = {
         *OWN_STORE,
     ],
     "gateway": [
-        r"commands\.[a-z]+", *stored("(MARKET|INDICATORS|SIGNALS)"), *OWN_STORE,
+        r"commands\.[a-z]+", *stored("(MARKET|INDICATORS|SIGNALS)"),
+        r"\$JS\.API\.DIRECT\.GET\.STATE\.state\.[a-z]+\.desk", *OWN_STORE,
     ],
     "operator": [
         r"commands\.[a-z]+", r"\$JS\.API\.DIRECT\.GET\.STATE\.state\.[a-z]+\.desk", *OWN_STORE,
