@@ -24,6 +24,7 @@ TryState = Literal["open", "exchanging", "done", "failed", "expired", "lost"]
 class LoginTry(Struct, frozen=True, kw_only=True):
     """One login from its begin to its end; `text` says in one line what became of it.
 
+    `before_at` is when the login was made that was there at its begin.
     Only while it is open it has the `url` to open, and the `letterbox` for the address at which the
     browser ends, until `expires_ms`.
     """
@@ -32,6 +33,7 @@ class LoginTry(Struct, frozen=True, kw_only=True):
     state: TryState
     began_ms: int
     expires_ms: int
+    before_at: str | None = None
     url: str = ""
     letterbox: str = ""
     text: str = ""

@@ -117,7 +117,7 @@ def _begin(login: BrokerLogin) -> str:
     verb = "Log in" if login.state == "missing" else "Log in again"
     return (
         f'<section><form method="post" action="{BEGIN_PATH}"><button>{verb}</button></form>'
-        "<p>Nothing is restarted, and nothing changes before the new login is finished.</p>"
+        "<p>Nothing is restarted, and the login before stays until the new one is finished.</p>"
         "</section>"
     )
 
@@ -141,7 +141,7 @@ def _steps(login: BrokerLogin, newest: LoginTry) -> str:
         'maxlength="4096" autocomplete="off" autocapitalize="none" autocorrect="off" '
         f'spellcheck="false" placeholder="{html.escape(callback)}/?code=…">'
         "<button>Finish</button></form></li></ol>"
-        f"<p>This login waits until {until}. Nothing changes before it is finished.</p></section>"
+        f"<p>This login waits until {until}; the one before goes on meanwhile.</p></section>"
     )
 
 

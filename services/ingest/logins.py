@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from datetime import datetime
 from typing import Annotated, Any, Protocol
 
 from msgspec import Meta, Struct
@@ -130,11 +129,12 @@ class Logins:
         if newest is not None and newest.state == "open" and self._has_time(newest, now_ms):
             # Asked for by a second tap, or by a command that came twice.
             return Done(self._shown(desk, newest), "a login is under way: open its address")
+        self._status = None  # somebody may have logged in a moment ago
         began, box = begin(self._app), Letterbox()
         self._secrets = _Secrets(began, box)
         self._newest = LoginTry(
             id=secrets.token_hex(8), state="open", began_ms=now_ms, expires_ms=now_ms + LIFE_MS,
-            url=began.url, letterbox=box.address,
+            before_at=self._read_status().logged_in_at, url=began.url, letterbox=box.address,
         )  # fmt: skip
         text = f"open its address within {LIFE_MS // 60_000} minutes"
         return Done(self._shown(desk, self._newest), text)
@@ -181,8 +181,7 @@ class Logins:
     def _inherit(self, recorded: LoginTry) -> None:
         """Find out how far an earlier life came: its secrets are gone, its token is not."""
         made_at = self._read_status().logged_in_at
-        made_s = datetime.fromisoformat(made_at).timestamp() if made_at is not None else 0.0
-        if made_s >= recorded.began_ms // 1000:
+        if made_at is not None and made_at != recorded.before_at:
             self._close("done", _DONE)
         else:
             self._close("lost", _LOST)

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 
 from deploy.simulated_app import APP_SECRET, CALLBACK
 from tests.e2e.browser import MANY_REQUESTS, Dash, built_page, chromium, install_axe
-from tests.e2e.stack import Stack
+from tests.e2e.stack import REPOSITORY, Stack
 from tests.e2e.test_login import ingest, secrets_of, written
 from tests.servers import temporary_home
 
@@ -49,7 +49,7 @@ def protected(home: Path) -> Stack:
         "KITE_SIM_LOGIN_ENDS_OLDER": "1",
         **MANY_REQUESTS,
     }
-    return Stack(home, "--tickers", "QQQ", *FREE_PORTS, **settings)
+    return Stack(home, "--tickers", "QQQ", *FREE_PORTS, repository=REPOSITORY, **settings)
 
 
 def sign_in(dash: Dash) -> None:

@@ -235,7 +235,7 @@ def test_a_restart_of_ingest_in_between(play: Callable[..., None]) -> None:
             address = await consent(on, url)
         async with on.ingest() as ingest:
             page = await press(found, "/schwab/finish", login=login, address=address)
-            assert "restarted meanwhile" in page.text
+            assert "restarted meanwhile" in page.text, page.text
             assert "Log in again" in page.text
             assert ingest.metric("kite_ingest_logins_total", outcome="lost") == 1
 

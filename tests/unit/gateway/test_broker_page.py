@@ -9,7 +9,7 @@ import pytest
 from libs.common.broker_login import BrokerLogin, LoginTry, TryState
 from services.gateway.broker_page import LOGIN_FIRST, render
 
-NOW_MS = 1_795_471_200_000  # 2026-11-23 17:20 in New York
+NOW_MS = 1_795_472_400_000  # 2026-11-23 17:20 in New York
 URL = "https://api.schwabapi.com/v1/oauth/authorize?redirect_uri=https%3A%2F%2F127.0.0.1%3A8182&a=1"
 WORKS = BrokerLogin(
     broker="Schwab", state="ok", made_at="2026-11-23T22:00:00+00:00",

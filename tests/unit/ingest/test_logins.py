@@ -14,6 +14,7 @@ from libs.common.clock import ManualClock
 from libs.common.sealing import Key, seal_for
 from libs.common.telemetry import Metrics, get_logger
 from libs.common.token_file import TokenFile
+from services.ingest.commands import Done
 from services.ingest.desk import Desk
 from services.ingest.login import App, LoginFailed
 from services.ingest.logins import LIFE_MS, Logins
@@ -58,7 +59,11 @@ class Office:
     def give(self, command: str, **arguments: Any) -> str:
         """Have a command executed, with what it changes on record; returns the answer."""
         handler = self.logins.handlers()[command]
-        done = asyncio.run(handler.run(handler.arguments(**arguments), "an-id", self.desk))
+
+        async def run() -> Done:
+            return await handler.run(handler.arguments(**arguments), "an-id", self.desk)
+
+        done = asyncio.run(run())
         self.desk = done.desk
         return done.text
 
@@ -209,6 +214,7 @@ def test_a_restart_loses_what_was_not_finished(office: Office, exchanging: bool)
 @pytest.mark.parametrize("recorded", [True, False])
 def test_a_restart_after_the_token_was_written_is_a_login(office: Office, recorded: bool) -> None:
     """The command comes again to a life that has no secrets, and is no failure for all that."""
+    office.store_token(NOW_MS // 1000 - 6 * 86_400)
     office.give("login-begin")
     newest, address, before = office.newest, office.address(), office.desk
     sealed = seal_for(newest.letterbox, address.encode())
