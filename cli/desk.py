@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from cli.home import Home
 from cli.state import NotRunningError, StackState
 from deploy.credentials import load_credentials
 from deploy.nats.policy import OPERATOR
-from libs.common import subjects
+from libs.common import asking, subjects
 from libs.common.bus import nats
 from libs.common.clock import SystemClock
 from libs.common.commands import Answer
@@ -33,7 +32,6 @@ from services.ingest.desk import Desk, decoded
 __all__ = ["DeskClient", "connected", "tickers_of"]
 
 ANSWER_WAIT_S = 20.0
-_POLL_S = 0.1
 _GLANCE_S = 2.0  # who asks how things stand shall not wait for a bus that is away
 _SERVICE = "ingest"
 
@@ -63,34 +61,21 @@ class DeskClient:
 
     async def send(self, command: str, arguments: dict[str, Any]) -> tuple[str, int]:
         """Store a command; returns its id and its place. Raises KiteError."""
-        command_id = secrets.token_hex(4)
-        body = {
-            "id": command_id,
-            "command": command,
-            "arguments": arguments,
-            "sent_ms": SystemClock().now_ms(),
-        }
         try:
-            seq = await self._bus.append(
-                subjects.command_subject(_SERVICE), msgspec.json.encode(body)
+            return await asking.send(
+                self._bus, _SERVICE, command, arguments, SystemClock().now_ms()
             )
         except StreamFull as error:
             raise KiteError(
                 "the stream of commands is full; what is in it goes after seven days, or set "
                 "KITE_STREAM_BYTES_MAX higher and restart"
             ) from error
-        return command_id, seq
 
     async def answer(self, command_id: str, seq: int) -> Answer:
         """Wait for the answer to a command; raises KiteError when there is none in time."""
-        deadline_s = asyncio.get_running_loop().time() + ANSWER_WAIT_S
-        while asyncio.get_running_loop().time() < deadline_s:
-            desk = await self.read()
-            if desk is not None and (found := desk.answer_to(command_id)) is not None:
-                return found
-            if desk is not None and desk.commands_seq >= seq:
-                break  # so much else was asked meanwhile that the answer is forgotten
-            await asyncio.sleep(_POLL_S)
+        found = await asking.answered(self._bus, _SERVICE, command_id, seq, ANSWER_WAIT_S)
+        if found is not None:
+            return found
         raise KiteError(
             f"no answer within {ANSWER_WAIT_S:.0f} s; the command is stored, and ingest takes it "
             f"when it runs{self._why()}"

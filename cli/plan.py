@@ -283,6 +283,7 @@ def _schwab(stack: Stack) -> Environment:
     return environment | {
         "KITE_SCHWAB_APP_KEY": APP_KEY,
         "KITE_SCHWAB_APP_SECRET": APP_SECRET,
+        "KITE_SCHWAB_CALLBACK": CALLBACK,  # whatever the account's is
         "KITE_SCHWAB_BASE_URL": stack.schwab_url,
     }
 

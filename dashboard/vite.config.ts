@@ -19,7 +19,7 @@ export default defineConfig({
     reportCompressedSize: true,
   },
   server: {
-    proxy: { "/api": { target: GATEWAY, ws: true } },
+    proxy: { "/api": { target: GATEWAY, ws: true }, "/schwab": { target: GATEWAY } },
   },
   test: {
     include: ["src/**/*.test.ts"],

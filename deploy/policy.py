@@ -7,7 +7,8 @@ is not said here is refused.
 - A service publishes its own subjects only, reads through consumers that the init job made for it,
   and gets its answers in an inbox of its own. Nobody but `admin` makes or deletes streams and
   consumers.
-- The gateway, which faces browsers, reads streams without a consumer and publishes commands only.
+- The gateway, which faces browsers, reads streams without a consumer, publishes commands only, and
+  reads their answers.
 - In the database the writer is the owner, because COPY and new partitions need that, or through
   Supabase's REST interface the service role, which calls a few functions. Everybody else reads,
   each no more than is listed. The web roles are those of Supabase.
@@ -132,6 +133,8 @@ BUS_USERS: Final[Mapping[str, BusUser]] = MappingProxyType(
             asks=(MARKET, INDICATORS, SIGNALS),
             hears=(_TICKS, _CANDLES, _CROSSES, "live.status.*"),
             commands=("ingest", "indicators", "signals", "writer"),
+            # What ingest says of the login to the broker, and what it answered.
+            reads_desks=("ingest",),
         ),
         # A person at the command line: asks ingest for something, and reads its answers.
         OPERATOR: BusUser(commands=("ingest",), reads_desks=("ingest",)),

@@ -3,6 +3,9 @@
 What is sealed is one line of JSON that says how it was sealed and by which key, so that a wrong key
 is told from a damaged file. Bytes that were changed never open as anything else. The key is 32
 random bytes, written in base64. No error holds a key, or anything of what was sealed.
+
+For one who cannot share a key there is the `Letterbox`: whoever knows its address can put something
+in, and only the box itself gets it out. It lives as long as its process remembers it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Final
 
 import msgspec
 import nacl.exceptions
+from nacl.public import PrivateKey, PublicKey, SealedBox
 from nacl.secret import Aead
 
 from libs.common.durable import sync
@@ -27,11 +31,13 @@ __all__ = [
     "Damaged",
     "Key",
     "KeyInvalid",
+    "Letterbox",
     "WrongKey",
     "is_sealed",
     "kept_key",
     "open_sealed",
     "seal",
+    "seal_for",
 ]
 
 _METHOD: Final = "xchacha20-poly1305"
@@ -121,6 +127,35 @@ def open_sealed(key: Key, text: bytes) -> bytes:
         return Aead(key.raw).decrypt(box, _about(found.key))
     except (binascii.Error, ValueError, nacl.exceptions.CryptoError):
         raise Damaged("it is not what was written") from None
+
+
+class Letterbox:
+    """Opens what was sealed for its `address`, which may be shown to anybody."""
+
+    def __init__(self) -> None:
+        self._key = PrivateKey.generate()
+
+    @property
+    def address(self) -> str:
+        """What `seal_for` takes."""
+        return base64.b64encode(bytes(self._key.public_key)).decode()
+
+    def open(self, letter: str) -> bytes:
+        """Return what was sealed; raises Damaged."""
+        try:
+            box = base64.b64decode(letter, validate=True)
+            return bytes(SealedBox(self._key).decrypt(box))
+        except (binascii.Error, ValueError, nacl.exceptions.CryptoError):
+            raise Damaged("it was not sealed for this box") from None
+
+
+def seal_for(address: str, content: bytes) -> str:
+    """Return `content` such that only the letterbox of that address opens it; raises KeyInvalid."""
+    try:
+        key = PublicKey(base64.b64decode(address, validate=True))
+    except (binascii.Error, ValueError, nacl.exceptions.CryptoError):
+        raise KeyInvalid("that is no letterbox's address") from None
+    return base64.b64encode(bytes(SealedBox(key).encrypt(content))).decode()
 
 
 def kept_key(path: Path, *, make: bool = True) -> Key:

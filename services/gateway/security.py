@@ -7,8 +7,9 @@ What it lets pass:
 - what needs a login only with a session's cookie, or for one live connection with a token;
 - so many requests and live connections from one address, bodies of so many bytes.
 
-All it refuses gets the JSON error of the interface, a live connection before it is accepted. Every
-answer leaves with the headers that tell browsers to be strict. Nothing is logged of what a request
+All it refuses gets the JSON error of the interface, a live connection before it is accepted; only
+who asks for a closed page without a session gets a page that leads to the login. Every answer
+leaves with the headers that tell browsers to be strict. Nothing is logged of what a request
 contained; refusals are counted.
 """
 
@@ -23,6 +24,7 @@ from urllib.parse import parse_qs
 from libs.common.clock import Clock
 from services.gateway.answers import Refusal, error_body
 from services.gateway.auth import Keys, Names, RateLimit, Throttle, address_key
+from services.gateway.broker_page import BEGIN_PATH, FINISH_PATH, LOGIN_FIRST, PATH
 from services.gateway.settings import Settings
 
 __all__ = ["API", "LIVE", "Gate", "Visitor", "visitor_of"]
@@ -50,6 +52,8 @@ _MARKET = frozenset(
 )  # fmt: skip
 # Who logs in has no session yet, and the page must be able to ask whether it has to.
 _FOR_ALL = frozenset({f"{API}/login", f"{API}/logout", f"{API}/me"})
+# Pages that a browser asks for itself, so who may not see them is told in a page, too.
+_CLOSED_PAGES = frozenset({PATH, BEGIN_PATH, FINISH_PATH})
 _UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _CORS_METHODS = b"GET, POST"
 
@@ -128,7 +132,7 @@ class Gate:
         if self._needs_login(scope["path"]) and not visitor.authenticated:
             return _LOGIN_FIRST
         wait_ms = 0
-        if scope["path"].startswith("/api/"):
+        if scope["path"].startswith("/api/") or scope["path"] in _CLOSED_PAGES:
             wait_ms = self._rates.wait_ms(visitor.address, self._clock.now_ms())
         if wait_ms > 0:
             return _too_many("requests", -(-wait_ms // 1000))
@@ -169,7 +173,11 @@ class Gate:
         return Visitor(address_key(client[0]), local=local, key=key, authenticated=authenticated)
 
     def _needs_login(self, path: str) -> bool:
-        if self._settings.gateway_auth == "none" or not path.startswith(f"{API}/"):
+        if self._settings.gateway_auth == "none":
+            return False
+        if path in _CLOSED_PAGES:
+            return True
+        if not path.startswith(f"{API}/"):
             return False
         if self._settings.public_market and path in _MARKET:
             return False
@@ -203,7 +211,10 @@ class Gate:
             receive = _replay(body, receive)
         if refusal is not None:
             self._refused(refusal.code)
-            await _refuse(send, refusal)
+            if refusal is _LOGIN_FIRST and scope["path"] in _CLOSED_PAGES:
+                await _login_page(send)
+            else:
+                await _refuse(send, refusal)
             return
         await self._app(scope, receive, send)
 
@@ -373,6 +384,16 @@ async def _refuse(send: Any, refusal: Refusal, kind: str = "http.response") -> N
     headers = _refusal_headers(refusal, body)
     await send({"type": f"{kind}.start", "status": refusal.status, "headers": headers})
     await send({"type": f"{kind}.body", "body": body})
+
+
+async def _login_page(send: Any) -> None:
+    headers = [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", str(len(LOGIN_FIRST)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": 401, "headers": headers})
+    await send({"type": "http.response.body", "body": LOGIN_FIRST})
 
 
 async def _refuse_upgrade(scope: Any, receive: Any, send: Any, refusal: Refusal) -> None:

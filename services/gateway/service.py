@@ -25,8 +25,9 @@ from libs.common.errors import BusUnavailable, SettingsError, StoreUnavailable
 from libs.common.market_metrics import export_market_open
 from libs.common.runner import Runtime, connect_bus
 from libs.common.telemetry import Metrics
-from services.gateway import access, api, live, pages
+from services.gateway import access, api, broker_login, live, pages
 from services.gateway.auth import Password
+from services.gateway.broker_login import BrokerDesk
 from services.gateway.desk import Desk
 from services.gateway.feed import Feed
 from services.gateway.http import failure, only_known_parameters
@@ -172,6 +173,7 @@ def application(
             "live_metrics": LiveMetrics(metrics),
             "bus": bus,
             "desk": Desk(settings, store, hub, bus, runtime.clock),
+            "broker_desk": BrokerDesk(bus, runtime.clock),
             "page": Page(Path(settings.gateway_dashboard_dir)),
             "logins": metrics.counter("gateway_logins", "Tries to log in", ["outcome"]),
             "commands": metrics.counter("gateway_commands", "Commands stored", ["service"]),
@@ -195,7 +197,7 @@ def _litestar(state: State) -> Litestar:
         API, route_handlers=[*api.HANDLERS, *access.HANDLERS], before_request=only_known_parameters
     )
     return Litestar(
-        [rest, live.endpoint, *pages.HANDLERS],
+        [rest, live.endpoint, *broker_login.HANDLERS, *pages.HANDLERS],
         state=state,
         exception_handlers={Exception: failure},
         logging_config=None,

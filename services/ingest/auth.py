@@ -197,17 +197,7 @@ class Desk:
 
     def status(self) -> LoginStatus:
         """Return how the login is; never raises for what is wrong with it."""
-        place, broker = str(self.token_file.path), self.app.broker
-        try:
-            wrapped = self.token_file.read()
-            encrypted = self.token_file.sealed
-        except TokenMissing:
-            reason = "there is none yet: auth login makes it"
-            return login_status.unusable(broker, place, "missing", reason)
-        except TokenInvalid as error:
-            return login_status.unusable(broker, place, "unusable", str(error))
-        now_ms = self.clock.now_ms()
-        return login_status.describe(broker, place, wrapped, now_ms, encrypted=encrypted)
+        return login_status.read(self.app.broker, self.token_file, self.clock.now_ms())
 
     async def refresh(self) -> LoginStatus:
         """Fetch a new access token; raises LoginFailed or TokenInvalid, and keeps the old one."""
@@ -306,14 +296,11 @@ def _desk(settings: Settings) -> Desk:
             raise SettingsError(
                 [f"KITE_INGEST_DATA_DIR: {settings.ingest_data_dir}: {error.strerror}"]
             ) from None
-    app = App(
-        settings.schwab_app_key,
-        settings.schwab_app_secret,
-        settings.schwab_callback,
-        settings.schwab_base_url,
-    )
     return Desk(
-        app, token_file, lambda text: print(text, file=sys.stderr, flush=True), SystemClock()
+        App.of(settings),
+        token_file,
+        lambda text: print(text, file=sys.stderr, flush=True),
+        SystemClock(),
     )
 
 

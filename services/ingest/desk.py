@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from libs.common.broker_login import BrokerLogin
 from libs.common.bus import StreamState
 from libs.common.commands import ANSWERS_MAX, TEXT_CHARS_MAX, Answer
 from libs.common.errors import PositionError, SchemaError
@@ -39,6 +40,7 @@ class Desk(Struct, frozen=True, kw_only=True):
 
     `tickers` is the list in order of priority, `configured` the KITE_TICKERS that it last met.
     `feed` tells how each of them stands, `caps` what the broker takes at most, as far as known.
+    `login` is how the login to the broker is, and the one that somebody goes through.
     """
 
     version: int = _VERSION
@@ -51,6 +53,7 @@ class Desk(Struct, frozen=True, kw_only=True):
     feed: tuple[TickerState, ...] = ()
     caps: dict[str, int] = {}
     trouble: str = ""
+    login: BrokerLogin | None = None
 
     def answer_to(self, command_id: str) -> Answer | None:
         """Return what was answered to a command, if that is remembered."""

@@ -10,6 +10,7 @@ that cannot renew its token. No text for people holds a code, a token or a secre
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,13 +29,18 @@ with warnings.catch_warnings(record=True):
 from libs.common.clock import Clock
 from libs.common.errors import KiteError, SettingsError
 from libs.common.token_file import TokenFile
+from services.ingest.budget import BudgetPaused
 from services.ingest.oauth import API_ORIGIN, mounts
+from services.ingest.settings import Settings
 
-__all__ = ["App", "Began", "LoginFailed", "begin", "code_address", "finish"]
+__all__ = ["App", "Began", "Hooks", "LoginFailed", "begin", "code_address", "finish"]
 
 _ANSWER_S_MAX = 30.0
 _CALLBACK_CHARS_MAX = 255
-_AGAIN = "begin again with: auth login"
+_AGAIN = "begin again"
+
+# What an HTTP session calls around each request; a budget's make it wait for its pass.
+Hooks = Mapping[str, Sequence[Callable[..., Any]]]
 
 
 class LoginFailed(KiteError):
@@ -48,6 +54,16 @@ class App(msgspec.Struct, frozen=True):
     secret: str
     callback: str
     base_url: str | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> App:
+        """Return the one that the settings name."""
+        return cls(
+            settings.schwab_app_key,
+            settings.schwab_app_secret,
+            settings.schwab_callback,
+            settings.schwab_base_url,
+        )
 
     def __repr__(self) -> str:
         return f"App({self.callback!r}, {self.base_url!r})"
@@ -126,11 +142,21 @@ def code_address(app: App, began: Began, text: str) -> str:
     return found
 
 
-async def finish(app: App, began: Began, address: str, token_file: TokenFile, clock: Clock) -> None:
-    """Exchange the code in `address` and write the token; raises LoginFailed, TokenInvalid."""
+async def finish(
+    app: App,
+    began: Began,
+    address: str,
+    token_file: TokenFile,
+    clock: Clock,
+    hooks: Hooks | None = None,
+) -> None:
+    """Exchange the code in `address` and write the token.
+
+    Raises LoginFailed, TokenInvalid or TokenBusy.
+    """
     async with token_file.lock():
         token_file.require_replaceable()
-        token = await _exchange(app, began, code_address(app, began, address))
+        token = await _exchange(app, began, code_address(app, began, address), hooks)
         wrapped = {"creation_timestamp": clock.now_ms() // 1000, "token": token}
         try:
             token_file.write(wrapped)
@@ -138,13 +164,14 @@ async def finish(app: App, began: Began, address: str, token_file: TokenFile, cl
             raise LoginFailed(f"{token_file.path}: {error.strerror}; {_AGAIN}") from None
 
 
-async def _exchange(app: App, began: Began, address: str) -> dict[str, Any]:
+async def _exchange(app: App, began: Began, address: str, hooks: Hooks | None) -> dict[str, Any]:
     session = AsyncOAuth2Client(
         app.key,
         client_secret=app.secret,
         redirect_uri=app.callback,
         mounts=mounts(app.base_url),
         timeout=_ANSWER_S_MAX,
+        event_hooks=hooks,
     )
     try:
         async with session:
@@ -159,6 +186,10 @@ async def _exchange(app: App, began: Began, address: str) -> dict[str, Any]:
             raise LoginFailed(f"{app.broker} gave no token; wait a minute, then {_AGAIN}")
     except AuthlibBaseError as error:
         raise LoginFailed(_explained(app, str(error.error))) from None
+    except BudgetPaused as error:
+        raise LoginFailed(
+            f"{app.broker} refuses requests; wait {error.pause_s:.0f} s, then {_AGAIN}"
+        ) from None
     except httpx.HTTPStatusError as error:
         raise LoginFailed(
             f"{app.broker} answered HTTP {error.response.status_code}; wait a minute, then {_AGAIN}"

@@ -1,6 +1,6 @@
 """What there is to say about a login: how old it is, when it ends, when it was last renewed.
 
-Pure: the token file's content and the time go in, words and numbers come out, and nothing secret.
+The token file's content and the time go in, words and numbers come out, and nothing secret.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from libs.common.token_file import LOGIN_LIFE_S
+from libs.common.spans import span_text
+from libs.common.token_file import LOGIN_LIFE_S, TokenFile, TokenInvalid, TokenMissing
 
-__all__ = ["LoginStatus", "describe", "lines", "unusable"]
+__all__ = ["LoginStatus", "describe", "lines", "read", "unusable"]
 
 # From here on the alarms get louder: see docs/runbooks/TokenExpires.md.
 SOON_S = 48 * 3_600
@@ -22,7 +23,6 @@ _STORED = {
     True: " (encrypted)",
     False: " (in the open; the next refresh encrypts it)",
 }
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 State = Literal["ok", "ends_soon", "ended", "missing", "unusable"]
 
@@ -49,6 +49,19 @@ class LoginStatus(msgspec.Struct, frozen=True, kw_only=True):
     def works(self) -> bool:
         """Whether nobody needs to log in now."""
         return self.state in ("ok", "ends_soon")
+
+
+def read(broker: str, token_file: TokenFile, now_ms: int) -> LoginStatus:
+    """Return the status of the login that is kept; never raises for what is wrong with it."""
+    place = str(token_file.path)
+    try:
+        wrapped = token_file.read()
+        encrypted = token_file.sealed
+    except TokenMissing:
+        return unusable(broker, place, "missing", "there is none yet: auth login makes it")
+    except TokenInvalid as error:
+        return unusable(broker, place, "unusable", str(error))
+    return describe(broker, place, wrapped, now_ms, encrypted=encrypted)
 
 
 def unusable(broker: str, token_file: str, state: State, reason: str) -> LoginStatus:
@@ -105,7 +118,7 @@ def _words(status: LoginStatus) -> str:
     if status.state == "ok":
         return "works"
     if status.state == "ends_soon":
-        return f"works, and ends in {_span(status.login_left_s)}: log in again before"
+        return f"works, and ends in {span_text(status.login_left_s or 0)}: log in again before"
     if status.state == "ended":
         return f"has ended: {status.reason}; log in again"
     return status.reason
@@ -114,7 +127,7 @@ def _words(status: LoginStatus) -> str:
 def _access(status: LoginStatus) -> str:
     left_s = status.access_token_left_s or 0
     if left_s > 0:
-        return f"token good for {_span(left_s)}"
+        return f"token good for {span_text(left_s)}"
     return "token ended; the next request renews it"
 
 
@@ -129,15 +142,5 @@ def _clock(iso: str | None) -> str:
 
 def _when(iso: str | None, span_s: int | None, *, ahead: bool = False) -> str:
     span = span_s or 0
-    relation = f"in {_span(span)}" if ahead and span > 0 else f"{_span(abs(span))} ago"
+    relation = f"in {span_text(span)}" if ahead and span > 0 else f"{span_text(abs(span))} ago"
     return f"{_clock(iso)} ({relation})"
-
-
-def _span(seconds: int | None) -> str:
-    """Write a span in its two largest units."""
-    rest, parts = seconds or 0, []
-    for length, unit in _UNITS:
-        count, rest = divmod(rest, length)
-        if count:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2]) or f"{rest} s"

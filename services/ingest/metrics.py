@@ -25,6 +25,7 @@ from services.ingest.schwab import RefreshOutcome
 __all__ = ["IngestMetrics"]
 
 CHECK_OUTCOMES = ("equal", "corrected", "short", "unknown")
+LOGIN_OUTCOMES = ("done", "failed", "expired", "lost")
 RECONNECT_CAUSES = (
     "token", "denied", "silence", "evicted", "stopped", "refused", "reconnect",
 )  # fmt: skip
@@ -95,6 +96,9 @@ class IngestMetrics:
         self.token_refreshes = metrics.counter(
             "ingest_token_refreshes", "Tries to fetch a new access token", ["outcome"]
         )
+        self.logins = metrics.counter(
+            "ingest_logins", "Logins begun by command, by how they ended", ["outcome"]
+        )
         self.received_s = metrics.gauge(
             "ingest_received_timestamp_seconds", "When the last frame was read off the socket"
         )
@@ -153,6 +157,7 @@ class IngestMetrics:
             (self.requests, KINDS),
             (self.request_refusals, map(str, REFUSALS)),
             (self.token_refreshes, get_args(RefreshOutcome)),
+            (self.logins, LOGIN_OUTCOMES),
             (self.sessions_checked, CHECK_OUTCOMES),
             (self.backfill_days, ("stored", "unchanged", "empty", "refused")),
         ]

@@ -24,7 +24,7 @@ from libs.common.market_clock import MarketClock
 from libs.common.market_metrics import export_market_open
 from libs.common.runner import Backoff, Runtime, connect_bus
 from libs.common.share import Share, announced
-from libs.common.token_file import TokenInvalid
+from libs.common.token_file import TokenFile, TokenInvalid
 from services.ingest.backfill import Backfill, Job
 from services.ingest.budget import RequestBudget
 from services.ingest.checkpoints import Checkpoints, recall
@@ -32,6 +32,8 @@ from services.ingest.commands import Clerk
 from services.ingest.core import Core, DayAnswer, Step
 from services.ingest.dead_letters import DeadLetters
 from services.ingest.inbox import Inbox
+from services.ingest.login import App
+from services.ingest.logins import Logins
 from services.ingest.metrics import IngestMetrics
 from services.ingest.pass_book import PassBook
 from services.ingest.polling import Polling
@@ -142,6 +144,16 @@ class Ingest:
         )
         self._backfill = Backfill(settings.ingest_history_retry_first_ms / 1000)
         self._feed = self._make_feed()
+        self._keeper = TokenKeeper(runtime, self._account)
+        self._logins = Logins(
+            App.of(settings),
+            TokenFile(Path(settings.schwab_token_file), settings.schwab_token_key),
+            self._keeper,
+            self._metrics,
+            runtime.clock,
+            runtime.log,
+            self._budget.hooks,
+        )
         self._requests = Requests(
             settings,
             self._core,
@@ -154,10 +166,10 @@ class Ingest:
         )
         self._clerk = Clerk(
             bus,
-            self._requests.handlers(),
+            self._requests.handlers() | self._logins.handlers(),
             settings.tickers,
             on_change=self._requests.on_change,
-            refreshed=self._requests.refreshed,
+            refreshed=lambda desk: self._logins.refreshed(self._requests.refreshed(desk)),
             metrics=runtime.metrics,
             log=runtime.log,
             now_ms=runtime.clock.now_ms,
@@ -206,7 +218,8 @@ class Ingest:
                 inputs = [tasks.create_task(self._clerk.run())]
                 inputs += [tasks.create_task(self._feed.keep_connected())]
                 inputs += [tasks.create_task(self._feed.follow_hours())]
-                inputs += [tasks.create_task(TokenKeeper(self._runtime, self._account).run())]
+                inputs += [tasks.create_task(self._keeper.run())]
+                inputs += [tasks.create_task(self._logins.run())]
                 inputs += [
                     tasks.create_task(self._ask_for_history())
                     for _ in range(self._runtime.settings.ingest_history_concurrency_max)

@@ -39,6 +39,12 @@ class TokenKeeper:
         self._reason = ""
         self._ask_again_s = 0.0
         self._login_s: float | None = None
+        self._looking = asyncio.Lock()
+
+    @property
+    def trouble(self) -> str:
+        """Why no login works; empty while one does, or nobody has looked yet."""
+        return self._reason
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -48,6 +54,10 @@ class TokenKeeper:
 
     async def look(self) -> None:
         """Take over a newer login, renew what ends soon, and say whether the login works."""
+        async with self._looking:  # who has just logged in does not wait for the next turn
+            await self._look()
+
+    async def _look(self) -> None:
         try:
             login_s = await self._account.take_over()
         except TokenInvalid as error:

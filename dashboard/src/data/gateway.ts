@@ -68,6 +68,7 @@ interface Entry {
 
 export class GatewaySource implements DataSource {
   readonly kind = "gateway";
+  readonly brokerLoginUrl: string;
   private readonly base: string;
   private readonly pageUrl: string;
   private readonly fetcher: typeof fetch;
@@ -87,6 +88,7 @@ export class GatewaySource implements DataSource {
 
   constructor(options: GatewayOptions) {
     this.base = options.base.replace(/\/+$/, "");
+    this.brokerLoginUrl = `${this.base}/schwab`;
     this.pageUrl = options.pageUrl ?? globalThis.location?.href ?? "http://127.0.0.1/";
     this.fetcher = options.fetcher ?? ((...request) => fetch(...request));
     this.now = options.now ?? (() => Date.now());

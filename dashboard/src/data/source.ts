@@ -117,6 +117,8 @@ export type BeatListener = (
 
 export interface DataSource {
   readonly kind: "gateway" | "supabase";
+  /** The page of the weekly login to the broker; null where there is nobody to ask for it. */
+  readonly brokerLoginUrl: string | null;
   me(): Promise<Me>;
   login(password: string): Promise<void>;
   logout(): Promise<void>;

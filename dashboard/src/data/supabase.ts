@@ -67,6 +67,7 @@ interface Poll {
 
 export class SupabaseSource implements DataSource {
   readonly kind = "supabase";
+  readonly brokerLoginUrl = null;
   private readonly client: SupabaseClient;
   private readonly now: () => number;
   private readonly polls = new Set<Poll>();

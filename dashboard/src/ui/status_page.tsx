@@ -230,6 +230,11 @@ export default function StatusPage() {
             </span>
           )}
           <div className="flex-1" />
+          {desk.source.brokerLoginUrl !== null && (
+            <a className="quiet outlined" href={desk.source.brokerLoginUrl}>
+              Broker login
+            </a>
+          )}
           <button
             type="button"
             className="quiet outlined"

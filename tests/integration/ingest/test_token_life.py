@@ -22,6 +22,8 @@ from services.ingest.auth import Desk
 from services.ingest.budget import RequestBudget
 from services.ingest.login import App
 from services.ingest.schwab import Account, RefreshOutcome, RequestFailed
+from tests.integration.ingest.desk import answered
+from tests.integration.ingest.login_steps import begin, code_of, consent, letter, newest
 from tests.integration.ingest.stage import DEADLINE_S, ROOT, Process, Running, Stage
 from tests.schwab_client import CALLBACK, KEY, SECRET, Broker, simulator
 from tests.waiting import eventually_async
@@ -299,7 +301,7 @@ def test_no_secret_leaves_the_token_file(play: Play, server_home: Path) -> None:
             on.token_file.path.chmod(0o600)
             await on.broker.faults("DELETE")
             await log_in(on.broker, on.token_file)
-            secrets |= set(on.secrets())
+            secrets |= set(on.secrets()) | await codes_by_command(on)
             async with httpx.AsyncClient() as client:
                 shown = (await client.get(metrics)).text
         finally:
@@ -314,6 +316,22 @@ def test_no_secret_leaves_the_token_file(play: Play, server_home: Path) -> None:
                 assert secret.rstrip("@=").encode() not in text, f"a secret is in the {where}"
 
     play(scenario, access_token_s=40)
+
+
+async def codes_by_command(on: Stage) -> set[str]:
+    """Log in by command, first with a code that the broker refuses; returns what was pasted."""
+    codes = set()
+    for guessed, ends in (("C0.a-canary-that-was-guessed", "failed"), ("", "done")):
+        login = await begin(on)
+        address = await consent(on, login)
+        codes |= {code_of(address)}
+        if guessed:
+            address = address.replace(code_of(address), guessed)
+            codes |= {guessed}
+        await answered(on.bus, "login-finish", **letter(login, f"http://strange/{address}"))
+        await answered(on.bus, "login-finish", **letter(login, address))
+        await newest(on, ends)
+    return codes
 
 
 def content_of(folder: Path) -> bytes:

@@ -166,7 +166,7 @@ PUBLISH = {
     ],
     "gateway": [
         r"commands\.(ingest|indicators|signals|writer)", *stored("(MARKET|INDICATORS|SIGNALS)"),
-        *OWN_STORE,
+        r"\$JS\.API\.DIRECT\.GET\.STATE\.state\.ingest\.desk", *OWN_STORE,
     ],
     "operator": [
         r"commands\.ingest", r"\$JS\.API\.DIRECT\.GET\.STATE\.state\.ingest\.desk", *OWN_STORE,

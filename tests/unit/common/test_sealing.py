@@ -14,11 +14,13 @@ from libs.common.sealing import (
     Damaged,
     Key,
     KeyInvalid,
+    Letterbox,
     WrongKey,
     is_sealed,
     kept_key,
     open_sealed,
     seal,
+    seal_for,
 )
 
 KEY, OTHER = Key(bytes(range(32))), Key(bytes(32))
@@ -122,3 +124,22 @@ def test_a_key_file_that_cannot_be_trusted_stays_as_it_is(
     with pytest.raises(KeyInvalid, match=r"a\.key"):
         kept_key(path)
     assert path.read_text() == text
+
+
+def test_a_letterbox_opens_what_was_sealed_for_it() -> None:
+    """Each time another letter, of which nothing can be read, and nobody else opens it."""
+    box, other = Letterbox(), Letterbox()
+    letters = [seal_for(box.address, b"a code") for _ in range(2)]
+    assert letters[0] != letters[1]
+    assert [box.open(letter) for letter in letters] == [b"a code", b"a code"]
+    for letter in (*letters, "", "!", "AAAA", letters[0][:-8]):
+        with pytest.raises(Damaged) as caught:
+            other.open(letter)
+        assert "a code" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["", "!", "AAAA", "A" * 45])
+def test_an_address_that_is_none_takes_no_letter(address: str) -> None:
+    """Nothing is ever sealed for nobody."""
+    with pytest.raises(KeyInvalid):
+        seal_for(address, b"a code")

@@ -79,14 +79,16 @@ def test_a_service_hears_nothing_but_its_answers_and_its_like(service: str) -> N
 
 
 def test_the_gateway_reads_and_commands() -> None:
-    """It faces browsers: it reads three streams without a consumer, and publishes commands only."""
+    """It faces browsers: it reads without a consumer three streams and the answers to commands."""
     granted = permissions(3)[GATEWAY]
     asked = [subject for subject in granted.publish if subject.startswith("$")]
     assert set(granted.publish) - set(asked) == {f"commands.{service}" for service in SERVICES}
     assert all(s.startswith(("$JS.API.STREAM.INFO.", "$JS.API.DIRECT.GET.")) for s in asked)
     streams = {subject.split(".")[4] for subject in asked}
-    assert streams == {"MARKET", "INDICATORS", "SIGNALS", "COMMANDS"}
+    assert streams == {"MARKET", "INDICATORS", "SIGNALS", "COMMANDS", "STATE"}
     assert "$JS.API.DIRECT.GET.COMMANDS" not in asked
+    of_state = [subject for subject in asked if subject.split(".")[4] == "STATE"]
+    assert of_state == ["$JS.API.DIRECT.GET.STATE.state.ingest.desk"]
     assert granted.subscribe == (
         f"{inbox_prefix(GATEWAY)}.>",
         "live.tick.>",
