@@ -7,6 +7,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -70,6 +72,16 @@ class Follower:
         done = self.type(f"set -e\n{commands}")
         assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
+
+    @contextmanager
+    def running(self, module: str) -> Iterator[None]:
+        """Have a service run with what is in the environment, until the context ends."""
+        process = subprocess.Popen([sys.executable, "-m", module], env=self.environment)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(_WITHIN_S)
 
     def log_in(self, command: str) -> str:
         """Type a login, open its address as a browser elsewhere would, and paste where it ends."""

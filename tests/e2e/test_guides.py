@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import re
 import socket
@@ -10,18 +12,25 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 
 from cli.servers.host import choose_port
+from cli.servers.nats import NatsServer
 from cli.servers.postgres import PostgresServer
 from deploy.simulated_app import APP_KEY, APP_SECRET
+from tests.api_keys import PUBLISHABLE_KEY, SECRET_KEY
 from tests.e2e.account import BROKER
 from tests.e2e.guide import Follower, blocks, labels, starting
 from tests.e2e.stack import REPOSITORY, Stack
+from tests.integration.writer.stage import feed
+from tests.postgrest import postgrest
 from tests.servers import temporary_home
-from tests.supabase import hosted_database
-from tests.waiting import eventually
+from tests.supabase import authenticator, hosted_database
+from tests.waiting import eventually, eventually_async
+from tests.writer_frames import TS_MS, candle
 
 SCHWAB = "schwab.md"
 WITHIN_S = 120
@@ -137,6 +146,64 @@ def test_the_way_of_an_account() -> None:
             assert "done, 40 of 40 days" in follower.do(backfill)
             # Right after so many rows something may not be fresh yet; the minutes are.
             assert "unexplained minutes: 0" in follower.type(health).stdout
+
+
+class Project:
+    """A new project at Supabase, as far as a guide's reader sees it."""
+
+    ADDRESS = "https://abcdefgh.supabase.co"
+    KEYS: ClassVar = {"sb_secret_…": SECRET_KEY, "sb_publishable_…": PUBLISHABLE_KEY}
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def own(self, printed: str) -> str:
+        """Return what is printed with this project's address and keys in it."""
+        for theirs, ours in ({self.ADDRESS: self._url} | self.KEYS).items():
+            printed = printed.replace(theirs, ours)
+        return printed
+
+
+def test_the_rows_of_a_hosted_project(
+    tmp_path: Path, postgres: PostgresServer, fresh_nats: NatsServer
+) -> None:
+    """A writer with the printed settings fills it; the printed request reads it, and health."""
+    ((_, migrate),) = (block.splitlines() for block in blocks("supabase.md", "## 3. The schema"))
+    (settings,) = blocks("supabase.md", "## 4. Rows")
+    (request,) = blocks("supabase.md", "## 5. The page")
+    with hosted_database(postgres) as dsn:
+        database = urlsplit(dsn).path.removeprefix("/")
+        own = {"KITE_HOME": str(tmp_path / "home"), "KITE_PG_DSN": dsn, "KITE_TICKERS": "QQQ"}
+        follower = Follower(tmp_path, "cli", **own)
+        follower.do(migrate)
+        with postgrest(authenticator(postgres, database)) as url:
+            project = Project(url)
+            environ = dict(line.split("=", 1) for line in project.own(settings).split())
+            follower.environment |= {"KITE_NATS_URL": fresh_nats.url("writer"), **environ}
+
+            async def write() -> str:
+                async with feed(fresh_nats) as source:
+                    candles = [candle(TS_MS + minute * 60_000) for minute in range(5)]
+                    await source.send("INDICATORS", 0, candles)
+                    with follower.running("services.writer"):
+                        return await eventually_async(
+                            lambda: asyncio.to_thread(newest), WITHIN_S, "three minutes"
+                        )
+
+            def newest() -> str:
+                told = follower.type(project.own(request)).stdout
+                return told if len(json.loads(told)) == 3 else ""
+
+            rows = json.loads(asyncio.run(write()))
+        assert [row["timestamp"] for row in rows] == sorted(
+            (row["timestamp"] for row in rows), reverse=True
+        )
+        assert {row["ticker"] for row in rows} == {"QQQ"}
+        del follower.environment["KITE_NATS_URL"]
+        health = follower.type("./kite health").stdout
+        assert re.search(r"✓ +database +reachable", health)
+        assert re.search(r"✓ +errors +0.0%", health)
+        assert "freshness" in health
 
 
 def test_the_schema_of_a_hosted_project(tmp_path: Path, postgres: PostgresServer) -> None:
