@@ -23,7 +23,7 @@ import asyncpg
 from libs.common.addresses import is_loopback
 from libs.common.settings import ServiceSettings
 
-__all__ = ["DatabaseSettings", "Pool", "pooler_hint", "secured"]
+__all__ = ["DatabaseSettings", "Pool", "hint", "secured"]
 
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 _TRANSACTION_PORT = 6543
@@ -39,6 +39,11 @@ _PLAIN = (
 _LOST_STATEMENTS = (
     asyncpg.InvalidSQLStatementNameError,
     asyncpg.DuplicatePreparedStatementError,
+)
+_OLD_SCHEMA = (
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
 )
 
 
@@ -128,10 +133,12 @@ def _require_file(path: str) -> None:
         raise ValueError(f"KITE_PG_CA_FILE: {path}: {error.strerror}") from error
 
 
-def pooler_hint(error: BaseException) -> str:
-    """Return what to do when a pooler has lost what was prepared; else nothing."""
+def hint(error: BaseException) -> str:
+    """Return what to do about an error that only a person can mend; else nothing."""
     if isinstance(error, _LOST_STATEMENTS):
         return " (the address leads to a transaction pooler: set KITE_PG_POOLER=transaction)"
+    if isinstance(error, _OLD_SCHEMA):
+        return " (bring the schema up to date: ./kite db migrate)"
     return ""
 
 

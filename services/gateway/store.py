@@ -27,7 +27,7 @@ from msgspec import Struct
 from libs.common import calendar, subjects
 from libs.common.errors import StoreUnavailable
 from libs.common.opening import OpensWith
-from libs.common.postgres import Pool, pooler_hint
+from libs.common.postgres import Pool, hint
 from services.gateway import queries
 from services.gateway.answers import Gap, Service, Signal
 
@@ -260,7 +260,7 @@ class Store(OpensWith):
         except (*_DRIVER_ERRORS, asyncpg.PostgresError) as error:
             # Of the message only the first line; none of it holds the address's password.
             reason = str(error).partition("\n")[0] or type(error).__name__
-            raise StoreUnavailable(f"the database: {reason}{pooler_hint(error)}") from error
+            raise StoreUnavailable(f"the database: {reason}{hint(error)}") from error
 
 
 async def _position(connection: Any, stream: str, partition: int) -> Position:

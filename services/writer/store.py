@@ -32,7 +32,7 @@ from libs.common import failpoints
 from libs.common.errors import RowsRefused, StoreFenced, StoreMismatch, StoreUnavailable
 from libs.common.events import Candle
 from libs.common.opening import OpensWith
-from libs.common.postgres import Pool, pooler_hint
+from libs.common.postgres import Pool, hint
 from libs.common.telemetry import get_logger
 from services.writer import upserts
 from services.writer.core import Batch, Lines, Position
@@ -347,7 +347,7 @@ class PostgresStore(OpensWith):
                 self._partitions.clear()  # somebody removed one: make it again
             elif (error.sqlstate or "")[:2] in (_DATA_EXCEPTION, _CONSTRAINT_VIOLATION):
                 raise RowsRefused(one_line(error)) from error
-            raise StoreUnavailable(one_line(error) + pooler_hint(error)) from error
+            raise StoreUnavailable(one_line(error) + hint(error)) from error
         except DRIVER_ERRORS as error:
             raise StoreUnavailable(one_line(error)) from error
 

@@ -21,7 +21,7 @@ import msgspec
 
 from libs.common.errors import StoreUnavailable
 from libs.common.opening import OpensWith
-from libs.common.postgres import Pool, pooler_hint
+from libs.common.postgres import Pool, hint
 from services.writer.core import Position
 from services.writer.findings import Lane
 from services.writer.ledger import Group, Rows, Span, Tally
@@ -238,7 +238,7 @@ class PostgresRows(OpensWith):
             async with self._pool.lend(snapshot=snapshot) as connection:
                 yield connection
         except (asyncpg.PostgresError, *DRIVER_ERRORS) as error:
-            raise StoreUnavailable(one_line(error) + pooler_hint(error)) from error
+            raise StoreUnavailable(one_line(error) + hint(error)) from error
 
 
 async def _groups(connection: Any, rows: Rows, spans: Iterable[Span]) -> dict[Group, Tally]:
