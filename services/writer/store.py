@@ -259,9 +259,7 @@ class PostgresStore(OpensWith):
             raise
 
     async def _commit(self, batch: Batch) -> None:
-        if batch.partitions - self._partitions:
-            async with self._connection() as connection:
-                await self._ensure_partitions(connection, batch)
+        await self._ensure_partitions(batch)
         async with self._connection() as connection:
             failpoints.reach("writer.transaction.before")
             async with connection.transaction():
@@ -318,17 +316,24 @@ class PostgresStore(OpensWith):
         async with self._connection() as connection:
             await connection.execute(_PRUNE, before_ms)
 
-    async def _ensure_partitions(self, connection: Any, batch: Batch) -> None:
+    async def _ensure_partitions(self, batch: Batch) -> None:
         if len(self._partitions) > PARTITIONS_CACHED_MAX:
             self._partitions.clear()
         for table, day in sorted(batch.partitions - self._partitions):
             try:
-                await connection.execute(_ENSURE_PARTITION, table, day)
-            except asyncpg.DuplicateTableError:
+                await self._ensure_partition(table, day)
+            except StoreUnavailable as error:
                 # Another lane made it while this one waited for the lock, and a transaction does
                 # not see by name what appeared since it began to look: ask once more.
-                await connection.execute(_ENSURE_PARTITION, table, day)
+                if not isinstance(error.__cause__, asyncpg.DuplicateTableError):
+                    raise
+                await self._ensure_partition(table, day)
             self._partitions.add((table, day))
+
+    async def _ensure_partition(self, table: str, day: date) -> None:
+        """Make it durably: behind a transaction pooler, what is lent is one transaction."""
+        async with self._connection() as connection:
+            await connection.execute(_ENSURE_PARTITION, table, day)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
