@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from libs.common import subjects
@@ -89,14 +90,15 @@ class Reconciler:
         """Count unexplained minutes, if this instance is the one that does."""
         while True:
             if _COUNTS_MINUTES in self._owned():
-                await self._guarded(self._minutes.round(stored))
+                await self._guarded(partial(self._minutes.round, stored))
             else:
                 self._minutes.forget()
             await asyncio.sleep(min(_MINUTES_EVERY_S, self._interval_s))
 
     async def _looks(self, stored: StoredRows) -> None:
         while True:
-            await self._guarded(self._look(stored, {stream for stream, _ in self._owned()}))
+            streams = {stream for stream, _ in self._owned()}
+            await self._guarded(partial(self._look, stored, streams))
             await asyncio.sleep(min(LOOK_S, self._interval_s))
 
     async def _rounds(self, stored: StoredRows) -> None:
@@ -113,10 +115,12 @@ class Reconciler:
             )
             await asyncio.gather(
                 *(
-                    self._guarded(lane.round(stored, round_s + self._interval_s, bytes_per_s))
+                    self._guarded(
+                        partial(lane.round, stored, round_s + self._interval_s, bytes_per_s)
+                    )
                     for lane in lanes
                 ),
-                *(self._guarded(files.round(bytes_per_s)) for files in self._files()),
+                *(self._guarded(partial(files.round, bytes_per_s)) for files in self._files()),
             )
 
     def _comparison(self, lane: Lane) -> Comparison:
@@ -137,10 +141,10 @@ class Reconciler:
                 )  # fmt: skip
         return [self._by_file[stream] for stream, partition in self._owned() if partition == 0]
 
-    async def _guarded(self, work: Awaitable[None]) -> None:
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do a part of a round; whatever goes wrong in it is told and concerns nobody else."""
         try:
-            await work
+            await work()
         except (BusError, StoreError, OSError) as error:
             self._alarm.given_up(error)
         except Exception as error:  # noqa: BLE001 - comparing must never stop the flow

@@ -7,7 +7,7 @@
 --
 -- SQLSTATE PT409 and PT413 become HTTP 409 (another writer was faster) and 413 (too large).
 
--- As before, but callable with the service key: with its owner's rights, every name in full.
+-- Callable with the service key now: with its owner's rights, every name in full.
 create or replace function public.kite_ensure_partition(parent text, day date) returns boolean
 language plpgsql security definer
 set search_path = ''
@@ -28,13 +28,9 @@ begin
             using errcode = 'invalid_parameter_value';
     end if;
 
-    select relispartition into attached
-    from pg_catalog.pg_class where oid = to_regclass(format('kite_parts.%I', name));
-    if attached then
-        return false;
-    end if;
-
-    -- Two writers that reach midnight together: the second waits, then finds the work done.
+    -- Two writers that reach midnight together: the second waits, then finds the work done. Nobody looks
+    -- before that: a commit can be seen a moment before other sessions are told of the new partition,
+    -- and only its locks are held until then.
     perform pg_advisory_xact_lock(hashtextextended('kite_parts.' || name, 0));
     select relispartition into attached
     from pg_catalog.pg_class where oid = to_regclass(format('kite_parts.%I', name));
