@@ -87,7 +87,8 @@ release: ## build the images of this commit and what a host needs with them; nee
 
 faults: ## strike the running stack again and again, and let weeks go by (ARGS="--trials 100")
 	$(RUN) -m tests.faults $(ARGS)
-	@$(if $(filter --rows --replay --sensitivity,$(ARGS)),,$(PYTEST) $(SPREAD) -m soak)
+	@$(if $(filter --rows --replay --sensitivity,$(ARGS)),,$(PYTEST) $(SPREAD) \
+		-m "soak$(if $(filter --short,$(ARGS)), and not weeks)")
 
 # Pytest ends with 5 when no test carries the marker; a marker without tests is no failure.
 marked = $(PYTEST) $(2) -m $(1) $(ARGS) || { code=$$?; \

@@ -75,6 +75,7 @@ def state_of_ingest(stack: Stack) -> str:
 
 
 @pytest.mark.soak
+@pytest.mark.weeks
 @pytest.mark.timeout(600)
 def test_the_way_without_an_account() -> None:
     """The demo of the guide: logins in both ways, the end of one, and the next."""

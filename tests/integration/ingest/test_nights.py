@@ -21,7 +21,7 @@ from libs.common.events import MARKET_CLOSED, SESSION_CHECK, Bar, Gap, History, 
 from tests.integration.ingest.stage import Running, Stage, keys, stage
 from tests.waiting import eventually_async
 
-pytestmark = pytest.mark.soak
+pytestmark = [pytest.mark.soak, pytest.mark.weeks]
 
 TICKER = "QQQ"
 DEADLINE_S = 90.0
