@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass, field
 
-from cli.servers.host import choose_port, claim_port, reserve_port
+from cli.servers.host import book_port, choose_port, claim_port, reserve_port
 from libs.common.errors import ServerError, SettingsError
 
 __all__ = ["GATEWAY_PORT", "NATS_PORT", "POSTGRES_PORT", "Ports", "is_free"]
@@ -70,7 +70,7 @@ class Ports:
         if asked == 0:
             return self.free()
         try:
-            chosen = claim_port(asked or port, server)
+            chosen = self._book(claim_port(asked or port, server), server)
         except ServerError as error:
             if asked:
                 line = f"{option} {asked}: the port is taken by another program"
@@ -79,3 +79,9 @@ class Ports:
             self.notes.append(f"port {port} is taken, {server} uses {chosen}")
         self._given.add(chosen)
         return chosen
+
+    def _book(self, port: int, server: str) -> int:
+        if (booking := book_port(port)) is None:
+            raise ServerError(f"port {port} for {server} is taken by a stack that starts just now")
+        self._reservations.append(booking)
+        return port

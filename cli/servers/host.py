@@ -24,6 +24,7 @@ from libs.common.errors import ServerError
 
 __all__ = [
     "LOOPBACK",
+    "book_port",
     "choose_port",
     "claim_port",
     "make_directory",
@@ -137,6 +138,23 @@ def reserve_port(port: int) -> socket.socket | None:
     if sys.platform != "linux":
         reservation.close()
     return reservation
+
+
+def book_port(port: int) -> socket.socket | None:
+    """Keep a loopback port from other stacks of ours until closed; None if one has booked it.
+
+    For a port that may have lingering connections, which no reservation can be bound beside: the
+    booking is a name in Linux's abstract namespace, which is as wide as the loopback's ports are
+    and free again when its process ends. Elsewhere it is only looked at.
+    """
+    booking = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if sys.platform == "linux":
+        try:
+            booking.bind(f"\0alpha-kite-max/port/{port}")
+        except OSError:
+            booking.close()
+            return None
+    return booking
 
 
 def claim_port(port: int, server: str) -> int:

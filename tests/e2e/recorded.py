@@ -35,7 +35,7 @@ INDA_DAYS = [f"2023-07-{day}" for day in (10, 11, 12, 13, 14, 17, 18, 19)]
 # Both sides of the clock change on the 5th, and of Thanksgiving with its half day.
 FXY_DAYS = [f"2023-11-{day}" for day in ("03", "06", "07", "22", "24")]
 # As fast as two cores follow: open, high, low and close of each minute, a day in seven seconds.
-_SPEED = "7200"
+_SPEED = 7200
 _TICKS_PER_BAR = "4"
 _PLAYED_WITHIN_S = 240
 
@@ -88,8 +88,8 @@ def wait_until_played(stack: Stack, ticker: str, candles: pd.DataFrame) -> None:
     eventually(lambda: query(stack, count, ticker) == [(signals,)], 30, f"{signals} signals")
 
 
-def played(home: Path, recording: Path, **settings: str) -> Stack:
+def played(home: Path, recording: Path, *, speed: int = _SPEED, **settings: str) -> Stack:
     """Return a stack that plays a recording, to be entered."""
-    options = ("--csv", str(recording), "--speed", _SPEED)
+    options = ("--csv", str(recording), "--speed", str(speed))
     settings["KITE_SIM_TICKS_PER_BAR"] = _TICKS_PER_BAR
     return Stack(home, *options, repository=REPOSITORY, **settings)

@@ -51,7 +51,7 @@ __all__ = ["TICKERS", "Process", "Running", "Stage", "stage"]
 
 TICKERS = ("IWM", "QQQ", "SPY")
 PARTITIONS = 2
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 ROOT = Path(__file__).parents[3]
 
 E = TypeVar("E", Tick, Bar, Gap, Clock, History)

@@ -58,7 +58,7 @@ def test_bars_clocks_and_ticks_of_fast_hours(play: Play) -> None:
         await on.check_bars()
         await on.check_ticks()
 
-    play(scenario, speed=240)
+    play(scenario, speed=100)
 
 
 def test_a_dropped_connection_is_replaced_and_its_minutes_filled(play: Play) -> None:
@@ -83,7 +83,7 @@ def test_a_dropped_connection_is_replaced_and_its_minutes_filled(play: Play) -> 
         assert len(set(keys(events))) == len(events)
         await on.check_bars()
 
-    play(scenario, speed=240)
+    play(scenario, speed=100)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_bars_that_are_doubled_late_or_missing_end_as_history(play: Play) -> Non
         assert len(set(keys(bars))) == len(bars)
         await on.check_bars()
 
-    play(scenario, speed=240)
+    play(scenario, speed=100)
 
 
 def test_hostile_frames_end_as_dead_letters(play: Play) -> None:
@@ -179,7 +179,7 @@ def test_hostile_frames_end_as_dead_letters(play: Play) -> None:
         assert len(set(keys(ticks))) == len(ticks)
         await on.check_bars()
 
-    play(scenario, speed=240)
+    play(scenario, speed=100)
 
 
 def test_silence_is_noticed(play: Play) -> None:
@@ -297,4 +297,4 @@ def test_price_history_that_fails_is_asked_again(play: Play, status: int) -> Non
             await on.until_settled()
         await on.check_bars()
 
-    play(scenario, speed=240)
+    play(scenario, speed=100)

@@ -163,6 +163,22 @@ def test_two_stacks_that_start_at_once_choose_different_ports() -> None:
             pass  # the one that it was chosen for comes back
 
 
+def test_a_usual_port_goes_to_the_first_of_two_stacks_that_start_at_once() -> None:
+    """The second is told of another one; later, when the first has gone, the usual one is free."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    with Ports() as first:
+        assert first.usual(port, None, "NATS", "--nats-port") == port
+        with Ports() as second:
+            assert second.usual(port, None, "NATS", "--nats-port") != port
+            with pytest.raises(SettingsError, match=f"--nats-port {port}"):
+                second.usual(port, port, "NATS", "--nats-port")
+        with socket.create_server(("127.0.0.1", port)):
+            pass  # the one that it was chosen for
+    with Ports() as later:
+        assert later.usual(port, None, "NATS", "--nats-port") == port
+
+
 def test_a_notifier_runs_only_where_somebody_is_to_be_told(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
