@@ -343,7 +343,7 @@ class TestLive:
         async def scenario(world: World) -> None:
             bus = (await world.connect("indicators")).bus
             async with world.listener("live.tick.*") as take:
-                taken = asyncio.create_task(take())
+                taken = asyncio.ensure_future(take())
 
                 async def said() -> bool:
                     """Say it again: a live message is dropped while a connection is renewed."""
