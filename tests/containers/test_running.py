@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import shlex
 import urllib.request
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.containers.definitions import (
 )
 from tests.containers.project import Project
 from tests.containers.weight import too_heavy
+from tests.e2e.guide import blocks
 from tests.faults.page import Page
 from tests.waiting import eventually, eventually_async
 
@@ -132,6 +134,23 @@ def test_a_ticker_is_added_while_everything_runs(demo: Project) -> None:
     refused = demo.attempt("run", "--rm", "-T", "cli", "up")
     assert refused.returncode == 2
     assert "No such command 'up'" in refused.stderr
+
+
+def test_the_login_of_the_guide_is_taken_up(demo: Project) -> None:
+    """As docs/guides/schwab.md prints it: made in one container, read by the one that runs."""
+    *_, printed = blocks("schwab.md", "## Without an account")
+    program, compose, *words = shlex.split(printed)
+    assert (program, compose) == ("docker", "compose")
+    demo.compose(words[0], "-T", *words[1:])
+
+    def taken_over() -> bool:
+        return "token.login_taken_over" in demo.compose("logs", "--no-color", "ingest")
+
+    eventually(taken_over, WITHIN_S, "ingest takes the login up")
+    status = json.loads(demo.compose("run", "--rm", "-T", "ingest", "auth", "status", "--json"))
+    assert status["state"] == "ok", status
+    before = newest_tick(demo)
+    eventually(lambda: newest_tick(demo) > before, WITHIN_S, "trades go on")
 
 
 def test_the_jobs_can_run_again(demo: Project) -> None:

@@ -88,7 +88,7 @@ def wait_until_played(stack: Stack, ticker: str, candles: pd.DataFrame) -> None:
     eventually(lambda: query(stack, count, ticker) == [(signals,)], 30, f"{signals} signals")
 
 
-def played(home: Path, recording: Path, *, speed: int = _SPEED, **settings: str) -> Stack:
+def played(home: Path, recording: Path, speed: int = _SPEED, /, **settings: str) -> Stack:
     """Return a stack that plays a recording, to be entered."""
     options = ("--csv", str(recording), "--speed", str(speed))
     settings["KITE_SIM_TICKS_PER_BAR"] = _TICKS_PER_BAR

@@ -114,7 +114,7 @@ def test_killing_each_core_service_makes_no_difference(home: Path, tmp_path: Pat
     recording = cut(FXY, FXY_DAYS, tmp_path)
     expected = oracle.candles(oracle.minute_bars(recording))
     # Slow enough for four kills, each with its wait, before the last minute on a busy machine.
-    with played(home, recording, speed=2400) as stack:
+    with played(home, recording, 2400) as stack:
         for service in CORE_SERVICES:
             stack.kill(service)
         assert count_candles(stack) < len(expected), "the kills came when all was over"
