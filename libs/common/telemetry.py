@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import msgspec
@@ -148,25 +148,31 @@ def log_lines_counter(metrics: Metrics) -> LogCounter:
     return count
 
 
+# What is not met while a service has not said yet what it needs: its first moment.
+_STARTING: Final = {"start": "starting"}
+
+
 class Health:
     """Liveness of the loop, and named conditions that readiness depends on.
 
-    Conditions start as not met; `ready` is true when all of them are. A note is what people should
-    know all the same.
+    Conditions start as not met; `ready` is true when all of them are, and not before the first one
+    is named. A note is what people should know all the same.
     """
 
     def __init__(self) -> None:
         self._beat_s = time.monotonic()
-        self._unmet: dict[str, str] = {}
+        self._unmet = dict(_STARTING)
         self._notes: dict[str, str] = {}
 
     def require(self, condition: str, reason: str = "not yet") -> None:
         """Name a condition of readiness, or say why it is not met at the moment."""
         self._unmet[condition] = reason
+        self._begin()
 
     def met(self, condition: str) -> None:
         """Say that a condition holds."""
         self._unmet.pop(condition, None)
+        self._begin()
 
     def note(self, topic: str, text: str) -> None:
         """Say something beside readiness, without being less ready for it."""
@@ -195,6 +201,10 @@ class Health:
     def reasons(self) -> dict[str, str]:
         """The conditions that do not hold, each with its reason."""
         return dict(self._unmet)
+
+    def _begin(self) -> None:
+        for condition in _STARTING:
+            self._unmet.pop(condition, None)
 
     async def beat(self) -> None:
         """Turn with the event loop until cancelled, so that a stall shows."""

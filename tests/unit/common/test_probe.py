@@ -23,6 +23,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[Health]:
 
 def test_a_ready_service_is_healthy(health: Health) -> None:
     """Every condition holds."""
+    health.met("bus")
     assert probe.main([]) == 0
     assert probe.main(["ready"]) == 0
 

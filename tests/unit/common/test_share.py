@@ -111,6 +111,7 @@ def test_instances_hear_each_other_while_they_are_ready() -> None:
     async def scenario() -> None:
         server = MemoryServer(plan(2, "demo"))
         ready, unready = runtime(), runtime()
+        ready.health.met("database")
         unready.health.require("database", "away")
         one, other = Share(), Share()
         with one.holding(), one.holding(), other.holding():

@@ -92,7 +92,8 @@ class TestHealth:
         self, server: TelemetryServer, health: Health
     ) -> None:
         """Unmet conditions are listed with their reasons until the last one is met."""
-        assert get(server, "/readyz")[0] == 200
+        status, body = get(server, "/readyz")
+        assert (status, json.loads(body)["reasons"]) == (503, {"start": "starting"})
         health.require("bus", "connecting")
         health.require("database")
         status, body = get(server, "/readyz")
@@ -109,6 +110,7 @@ class TestHealth:
 
     def test_a_note_is_told_beside_readiness(self, server: TelemetryServer, health: Health) -> None:
         """Nobody is less ready for it, and it can be taken back."""
+        health.met("bus")
         health.note("symbols", "two are left out")
         status, body = get(server, "/readyz")
         assert status == 200
